@@ -1,0 +1,50 @@
+"""Syft Lab: private data stay with their owner; analysts' notebooks ask, under differential privacy and a budget.
+
+In a notebook: ``%load_ext syft_lab``. Elsewhere: ``import syft_lab as lab``. The names below are the public API; each
+loads its module when first used, so that importing this package is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["Budget", "Owner", "PointerFrame", "Receipt", "Result", "Session", "__version__", "connect", "errors"]
+
+if TYPE_CHECKING:
+    from syft_lab import errors
+    from syft_lab.analyst.frame import PointerFrame
+    from syft_lab.analyst.result import Result
+    from syft_lab.analyst.session import Session, connect
+    from syft_lab.budget.accountant import Budget
+    from syft_lab.kernel.owner import Owner
+    from syft_lab.receipt import Receipt
+
+_HOMES = {
+    "Budget": "syft_lab.budget.accountant",
+    "Owner": "syft_lab.kernel.owner",
+    "PointerFrame": "syft_lab.analyst.frame",
+    "Receipt": "syft_lab.receipt",
+    "Result": "syft_lab.analyst.result",
+    "Session": "syft_lab.analyst.session",
+    "connect": "syft_lab.analyst.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("syft_lab.errors")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'syft_lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext syft_lab``: the magics and their completions."""
+    import_module("syft_lab.extension").load(shell)

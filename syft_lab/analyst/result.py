@@ -1,0 +1,215 @@
+"""`Result`, the one kind of future an analyst holds; `Price`, what a question would cost; `Account`, what is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from syft_lab.budget.accountant import MICRO, Cost, plain
+from syft_lab.errors import ConnectionLost, LabError
+from syft_lab.receipt import Receipt
+from syft_lab.widgets import cards
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = Any  # int, float, None, or a pandas Series of them
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released value with its 95 % error and receipt. Grouped values are pandas Series indexed by category."""
+
+    value: Value
+    accuracy: Value
+    receipt: Receipt
+
+
+class Result:
+    """A value that is on its way. ``value``, ``accuracy`` and ``receipt`` wait for it; ``await result`` works too.
+
+    Interrupting a wait leaves the question running; the answer stays at the owner, and asking the same again is free.
+    """
+
+    def __init__(self, future: Future[Released], about: str) -> None:
+        self._future = future
+        self._about = about
+
+    def get(self, timeout: float | None = None) -> Value:
+        """The value; waits ``timeout`` seconds at most (for ever by default: the link has time limits of its own)."""
+        return self._released(timeout).value
+
+    @property
+    def value(self) -> Value:
+        """The noisy value: a number, or a Series of one number a group."""
+        return self._released().value
+
+    @property
+    def accuracy(self) -> Value:
+        """What the error stays within in 95 of 100 releases: a number, or a Series."""
+        return self._released().accuracy
+
+    @property
+    def receipt(self) -> Receipt:
+        """Signed proof of the release; ``result.receipt.verify()`` checks it offline."""
+        return self._released().receipt
+
+    def done(self) -> bool:
+        """Whether the answer, or an error, is here."""
+        return self._future.done()
+
+    def cancel(self) -> bool:
+        """Stop waiting. What the owner has begun goes on there and is paid for; gives False if it is done already."""
+        return self._future.cancel()
+
+    def exception(self) -> BaseException | None:
+        """The error that came instead of a value, if it is done."""
+        return self._future.exception() if self._future.done() and not self._future.cancelled() else None
+
+    def _released(self, timeout: float | None = None) -> Released:
+        try:
+            return self._future.result(timeout)
+        except WaitTimeout:
+            raise ConnectionLost(f"no answer within {timeout} s; the question goes on, ask for it again later") from None
+        except CancelledError:
+            raise ConnectionLost("this result was cancelled; ask the same again: what was answered is free") from None
+
+    def __await__(self) -> Generator[Any, None, Value]:
+        released: Released = yield from asyncio.wrap_future(self._future).__await__()
+        return released.value
+
+    def __repr__(self) -> str:
+        if not self._future.done():
+            return f"<Result of {self._about}: waiting for the owner>"
+        error = self.exception()
+        if error is not None or self._future.cancelled():
+            return f"<Result of {self._about}: {error or 'cancelled'}>"
+        found = self._released()
+        return f"{found.value}\n± {_short(found.accuracy)} (95 %), {found.receipt.details['guarantee']}"
+
+    def _repr_html_(self) -> str:
+        if not self._future.done():
+            return cards.card(self._about, cards.note("waiting for the owner"))
+        error = self.exception()
+        if error is not None or self._future.cancelled():
+            return cards.card(self._about, cards.note(str(error or "cancelled"), warn=True))
+        found = self._released()
+        details = found.receipt.details
+        if hasattr(found.value, "items"):
+            rows = [(_key(k), _short(v), f"± {_short(found.accuracy[k])}") for k, v in found.value.items()]
+            shown = cards.table((" / ".join(str(n) for n in found.value.index.names), "value", "95 % error"), rows, "no groups")
+        else:
+            shown = cards.facts([("value", _short(found.value)), ("95 % error", f"± {_short(found.accuracy)}")])
+        return cards.card(self._about, shown, cards.note(f"{details['guarantee']}; {details['neighbours']}"))
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a question would cost, and how exact its answer would be, before anything is spent.
+
+    ``accuracy`` is the 95 % error where it is public; for a mean it depends on the size of the group, and is what it
+    would be for groups as large as the mock's (``basis`` says which).
+    """
+
+    epsilon: float
+    delta: float
+    accuracy: Value
+    basis: str
+    left: float
+    allowed: bool
+    why: str
+
+    def __repr__(self) -> str:
+        fits = "" if self.epsilon <= self.left else "; that is more than is left"
+        policy = "runs without a click" if self.allowed else self.why
+        return (f"costs ε = {self.epsilon:g} of {self.left:g} left{fits}; 95 % error ± {_short(self.accuracy)} "
+                f"({self.basis}); {policy}")  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        pairs = [
+            ("cost", f"ε = {self.epsilon:g}" + (f", δ = {self.delta:g}" if self.delta else "")),
+            ("left for you", f"ε = {self.left:g}"),
+            ("95 % error", f"± {_short(self.accuracy)} ({self.basis})"),
+            ("policy", "runs without a click" if self.allowed else self.why),
+        ]
+        warning = [cards.note("this is more than is left", warn=True)] if self.epsilon > self.left else []
+        return cards.card("Price", cards.facts(pairs), *warning)
+
+
+class Accounts:
+    """An analyst's accounts at one owner: gauges of what is spent, reserved and left, one a population."""
+
+    def __init__(self, owner: str, accounts: list[dict[str, Any]], next_epsilon: float = 0.0) -> None:
+        self.owner = owner
+        self._gauges = [_gauge(a, next_epsilon) for a in accounts]
+
+    @property
+    def left(self) -> dict[str, float]:
+        """ε left, by population."""
+        return {g.label: g.left for g in self._gauges}
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """ε spent, by population."""
+        return {g.label: g.spent for g in self._gauges}
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Budget at {self.owner}", *(f"  {g.text()}" for g in self._gauges or ())]) + (
+            "" if self._gauges else ": the owner opened no account for you; ask for one"
+        )
+
+    def _repr_html_(self) -> str:
+        empty = cards.note("the owner opened no account for you; ask for one")
+        return cards.card(f"Budget at {self.owner}", *([g.html() for g in self._gauges] or [empty]))
+
+
+def _gauge(account: dict[str, Any], next_epsilon: float) -> cards.Gauge:
+    cap, spent, reserved = (account[k]["epsilon_micro"] / MICRO for k in ("cap", "spent", "reserved"))
+    together = account["population_left"]["epsilon_micro"]
+    note = f"all analysts together have {plain(together)} left" if together / MICRO < cap - spent - reserved else ""
+    return cards.Gauge(account["population"], cap, spent, reserved, next_epsilon, note)
+
+
+def cost_left(quote: dict[str, Any]) -> float:
+    """ε that this analyst may still spend, from a quote: the account's and the population's smaller one."""
+    account = quote["account"]
+    own = Cost(*(account["cap"][k] - account["spent"][k] - account["reserved"][k] for k in ("epsilon_micro", "delta_pico")))
+    return min(own.epsilon, int(quote["population_left"]["epsilon_micro"])) / MICRO
+
+
+def as_value(answer: dict[str, Any], values: list[Any], name: str) -> Value:
+    """A number, or a Series indexed by the declared categories."""
+    if not answer["by"]:
+        return values[0]
+    import pandas as pd
+
+    keys = [tuple(k) for k in answer["keys"]]
+    if len(answer["by"]) == 1:
+        index: pd.Index[Any] = pd.Index([k[0] for k in keys], name=answer["by"][0])
+    else:
+        index = pd.MultiIndex.from_tuples(keys, names=answer["by"])
+    whole = all(type(v) is int for v in values)
+    return pd.Series(values, index=index, name=name, dtype="int64" if whole else "float64")
+
+
+def check_answer(answer: Any) -> dict[str, Any]:
+    """``answer`` if it is a released value as the protocol has it; raises LabError."""
+    if not isinstance(answer, dict) or not {"by", "keys", "values", "accuracy"} <= set(answer):
+        raise LabError("the owner's answer has another form than a released value; tell the owner")
+    return answer
+
+
+def _key(key: Any) -> str:
+    return " / ".join(str(k) for k in key) if isinstance(key, tuple) else str(key)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if hasattr(value, "items"):
+        return ", ".join(f"{_key(k)}: {_short(v)}" for k, v in list(value.items())[:12])
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

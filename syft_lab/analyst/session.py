@@ -1,0 +1,478 @@
+"""A session: one analyst at one owner. Connects, enrols, keeps the link alive, asks, and checks every answer.
+
+All waits have a timeout; everything is awaited on an event loop in a thread of its own. What the session knows of an
+owner lives in one folder (keys, trust file, last signed head), so that the next notebook connects by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from syft_lab import __version__, canonical, state
+from syft_lab.analyst import result as results
+from syft_lab.analyst.frame import PointerFrame, Source
+from syft_lab.analyst.result import Accounts, Price, Released, Result
+from syft_lab.budget import accountant
+from syft_lab.errors import (
+    ConnectError,
+    ConnectionLost,
+    InvitationError,
+    KeyMismatchError,
+    LabError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)  # fmt: skip
+from syft_lab.expr import Query, schema_from_json
+from syft_lab.identity import Invitation, Keys, PublicKeys, Trust, check_name
+from syft_lab.receipt import Head, Receipt
+from syft_lab.widgets import cards
+from syft_lab.wire import messages as m
+from syft_lab.wire.link import Client
+from syft_lab.wire.loop import LoopThread
+from syft_lab.wire.zmq_link import ZmqTransport
+
+CONNECT_SECONDS = 2.8
+ANSWER_SECONDS = 30.0
+QUESTION_SECONDS = 600.0
+PATIENCE_SECONDS = 20.0
+GROUP_SIZES = (100, 1_000, 10_000, 100_000)
+M = TypeVar("M", bound=m.Message)
+
+
+def connect(target: str | Path, *, alias: str | None = None, timeout: float = CONNECT_SECONDS) -> Session:
+    """Connect with an invitation file (the first time: enrols this machine's own keys), or by the owner's name.
+
+    ``alias`` is the name to keep the connection under (default: the owner's name). Raises an error of the tree, with
+    one clear line, within ``timeout`` seconds an address.
+    """
+    path = Path(target)
+    if path.suffix == ".syft" or path.is_file():
+        return _with_invitation(Invitation.read(path), alias, timeout)
+    name = check_name(str(target), "the connection's name")
+    folder = state.connection_folder(name)
+    if not (folder / "trust.json").is_file():
+        known = ", ".join(connections()) or "none yet"
+        raise UsageError(f"no connection is called {name}; known are: {known}. The first time, give the invitation file")
+    return _open(name, folder, timeout)
+
+
+def connections() -> list[str]:
+    """Names of the connections that this machine knows."""
+    folder = state.home() / "connections"
+    return sorted(p.parent.name for p in folder.glob("*/trust.json")) if folder.is_dir() else []
+
+
+def _with_invitation(invitation: Invitation, alias: str | None, timeout: float) -> Session:
+    name = check_name(alias or invitation.owner, "the connection's name")
+    folder = state.connection_folder(name)
+    if (folder / "trust.json").is_file():
+        trust = Trust.load(folder)
+        if trust.invitation == invitation.id:
+            return _open(name, folder, timeout)  # used here before: the long-term keys take over
+        if (trust.signing, trust.analyst) != (invitation.signing, invitation.analyst):
+            raise UsageError(f"a connection {name} is to another owner or analyst; choose a name: %connect FILE --as NAME")
+    if invitation.expired:
+        raise InvitationError(f"this invitation expired on {invitation.expires[:10]}; ask the owner for a new one")
+    loop = LoopThread(f"syft-enrol-{name}")
+    try:
+        loop.run(_enrol(invitation, state.make_private(folder), timeout), timeout * len(invitation.addresses) + 5)
+    finally:
+        loop.stop()
+    return _open(name, folder, timeout)
+
+
+async def _enrol(invitation: Invitation, folder: Path, timeout: float) -> None:
+    """Use the invitation; the new keys are on disk before it, so that a lost reply can be asked for again."""
+    keys = Keys.load_or_create(folder / f"enrolling-{invitation.keys.fingerprint[:4]}-{_mark(invitation.id)}.json")
+    covered = canonical.dumps([invitation.curve, invitation.id, keys.public.curve, keys.public.signing])
+    message = m.Enrol(list(m.VERSIONS), f"syft-lab {__version__}", keys.public.curve, keys.public.signing,
+                      keys.sign("enrol", covered))  # fmt: skip
+    once = Keys(invitation.secret, secrets.token_bytes(32))  # only its CURVE half is used
+    client = await _dial(invitation.addresses, (invitation.curve,), once, timeout)
+    try:
+        await client.request(message, timeout)
+    finally:
+        client.close()
+    old = Trust.load(folder) if (folder / "trust.json").is_file() else None
+    keys.save(folder / "keys.json")
+    Trust(
+        owner=invitation.owner, analyst=invitation.analyst, signing=invitation.signing, curve_keys=(invitation.curve,),
+        addresses=invitation.addresses, invitation=invitation.id, head=old.head if old else None,
+    ).save(folder)  # fmt: skip
+    for pending in folder.glob("enrolling-*.json"):
+        pending.unlink()
+
+
+def _mark(key: str) -> str:
+    return "".join(c for c in key if c.isalnum())[:12]
+
+
+async def _dial(addresses: tuple[str, ...], server_keys: tuple[str, ...], keys: Keys, timeout: float) -> Client:
+    """A client to the first address that answers with one of the pinned keys; raises the most telling error."""
+    failures: list[ConnectError] = []
+    end = time.monotonic() + timeout
+    for address in addresses:
+        for server_key in server_keys:
+            try:
+                left = max(0.3, end - time.monotonic())
+                return Client(await ZmqTransport.connect(address, server_key, keys, left))
+            except ConnectError as error:
+                failures.append(error)
+    telling = [f for f in failures if isinstance(f, KeyMismatchError)]
+    raise (telling or failures)[0]
+
+
+def _open(alias: str, folder: Path, timeout: float) -> Session:
+    session = Session(alias, folder, timeout)
+    try:
+        session.reconnect()
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+class Session:
+    """A connection to one owner: ``session["patients"]`` is a `PointerFrame`. Made by `connect`."""
+
+    def __init__(self, alias: str, folder: Path, timeout: float) -> None:
+        self.alias = alias
+        self._folder, self._timeout = folder, timeout
+        self._trust = Trust.load(folder)
+        self._keys = Keys.load(folder / "keys.json")
+        self._client: Client | None = None
+        self._loop = LoopThread(f"syft-session-{alias}")
+        self._connecting: asyncio.Lock | None = None
+        self._card: dict[str, Any] = {}
+        self._catalogue: dict[str, dict[str, Any]] = {}
+        self._mocks: dict[tuple[str, int], Any] = {}
+        self._next_epsilon = 0.0
+        self._closed = False
+        self.warning = ""
+
+    # Public facts
+
+    @property
+    def owner(self) -> str:
+        """The owner's name."""
+        return self._trust.owner
+
+    @property
+    def fingerprint(self) -> str:
+        """The owner's fingerprint, to compare with the owner by voice."""
+        return self._trust.keys.fingerprint
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions of what computes at the owner."""
+        return dict(self._card.get("environment", {}))
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the datasets open to you, asked anew."""
+        self._refresh()
+        return list(self._catalogue)
+
+    def __getitem__(self, name: str) -> PointerFrame:
+        """A pointer to the dataset called ``name``, in its newest version."""
+        if not isinstance(name, str):
+            raise UsageError("name a dataset: session['patients']")
+        self._refresh()
+        if name not in self._catalogue:
+            raise UsageError(f"no dataset {ascii(name)[:80]} is open to you at {self.owner}; open are: "
+                             f"{', '.join(self._catalogue) or 'none'}")  # fmt: skip
+        public = self._catalogue[name]
+        schema = schema_from_json(public["schema"])
+        source = Source(self, name, public["version"], schema, public)
+        return PointerFrame(source, tuple(c.name for c in schema.columns), None, {})
+
+    def ping(self) -> float:
+        """Seconds for a round trip to the owner."""
+        start = time.perf_counter()
+        self._ask(m.Ping(), m.Pong)
+        return time.perf_counter() - start
+
+    def budget(self) -> Accounts:
+        """Your accounts at this owner: spent, reserved, left, and what the question priced last would take."""
+        reply = self._ask(m.Account(), m.Accounts)
+        return Accounts(self.owner, canonical.loads(reply.accounts), self._next_epsilon)
+
+    def rotate_keys(self) -> None:
+        """Put new keys in place of this machine's at this owner; the old ones are refused from now on."""
+        keys = Keys.generate()
+        covered = canonical.dumps([self._trust.curve_keys[0], keys.public.curve, keys.public.signing])
+        keys.save(self._folder / "next-keys.json")  # if the reply is lost, reconnecting tries both
+        message = m.Rotate(
+            keys.public.curve, keys.public.signing, self._keys.sign("rotate", covered), keys.sign("rotate", covered)
+        )
+        self._ask(message, m.Rotated)
+        self._adopt_next_keys()
+        self.reconnect()
+
+    # Connection
+
+    def reconnect(self) -> None:
+        """Connect anew now; raises an error of the tree if that fails."""
+        self._loop.run(self._connect(fresh=True), self._timeout * 2 * len(self._trust.addresses) + 5)
+
+    def close(self) -> None:
+        """End the session; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+
+        async def end() -> None:
+            if self._client is not None:
+                self._client.close()
+
+        self._loop.run(end(), 5)
+        self._loop.stop()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _connect(self, fresh: bool = False) -> Client:
+        """The live client; dials if there is none. On the loop."""
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if self._client is not None and not self._client.closed and not fresh:
+                return self._client
+            if self._client is not None:
+                self._client.close()
+            self._client = await self._greet()
+            return self._client
+
+    async def _greet(self) -> Client:
+        client = await self._dial_with_keys()
+        head = canonical.dumps(self._trust.head) if self._trust.head else b""
+        try:
+            welcome = await client.request(m.Hello(list(m.VERSIONS), f"syft-lab {__version__}", head), self._timeout)
+            if not isinstance(welcome, m.Welcome):
+                raise LabError("the owner answered hello with something else; tell the owner")
+            self._check_welcome(welcome)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    async def _dial_with_keys(self) -> Client:
+        try:
+            return await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
+        except KeyMismatchError:
+            if not (self._folder / "next-keys.json").exists():
+                raise
+        self._adopt_next_keys()  # a rotation whose reply was lost
+        return await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
+
+    def _adopt_next_keys(self) -> None:
+        self._keys = Keys.load(self._folder / "next-keys.json")
+        (self._folder / "next-keys.json").replace(self._folder / "keys.json")
+
+    def _check_welcome(self, welcome: m.Welcome) -> None:
+        card = canonical.loads(welcome.owner)
+        if not isinstance(card, dict):
+            raise LabError("the owner's card is no card; tell the owner")
+        self._card = card
+        head = Head.from_json(canonical.loads(welcome.head))
+        held = None if self._trust.head is None else Head.from_json(self._trust.head)
+        if not head.is_signed_by(self._trust.keys):
+            raise VerificationError(f"{self.owner}'s head is not signed by the key that you trust; tell the owner")
+        self.warning = ""
+        if held is None or head.continues(held, welcome.proof):
+            self._keep(head)
+        else:
+            self._accept_restored(head, held, welcome.restored)
+        self._learn_next_key(welcome)
+
+    def _accept_restored(self, head: Head, held: Head, confirmations: list[bytes]) -> None:
+        """A log that does not continue ours is taken only with the owner's signed confirmation that it was restored."""
+        for confirmation in confirmations:
+            proof = Receipt.from_json(canonical.loads(confirmation))
+            proof.verify(self._trust.keys, kind="restored")
+            if proof.head == head and proof.time > held.time:
+                self.warning = (f"{self.owner} restored an older copy of its journal on {proof.time[:10]} and confirmed it: "
+                                "releases since that copy are not in its journal; keep your receipts")  # fmt: skip
+                self._keep(head)
+                return
+        self.warning = (f"{self.owner}'s journal is older than the one it signed for you (you hold {held.size} entries): "
+                        "it releases nothing until the owner confirms that an old copy was restored")  # fmt: skip
+
+    def _learn_next_key(self, welcome: m.Welcome) -> None:
+        key, trust = welcome.next_curve, self._trust
+        announced = key and key not in trust.curve_keys
+        if announced and trust.keys.verify("next-curve", key.encode(), welcome.next_signature):
+            self._trust = replace(trust, curve_keys=(*trust.curve_keys, PublicKeys(key, trust.signing).curve))
+            self._trust.save(self._folder)
+
+    def _keep(self, head: Head) -> None:
+        if self._trust.head != head.to_json():
+            self._trust = replace(self._trust, head=head.to_json())
+            self._trust.save(self._folder)
+
+    def _ask(self, message: m.Message, expected: type[M], timeout: float = ANSWER_SECONDS) -> M:
+        """Ask and wait; connects first if the link broke."""
+
+        async def work() -> M:
+            return await self._asking(message, expected, timeout)
+
+        return self._loop.run(work(), timeout + self._timeout * 2 + 5)
+
+    async def _asking(self, message: m.Message, expected: type[M], timeout: float) -> M:
+        reply = await (await self._connect()).request(message, timeout)
+        if not isinstance(reply, expected):
+            raise LabError(f"the owner answered {message.kind} with {reply.kind}; tell the owner")
+        return reply
+
+    # Questions
+
+    def price(self, source: Source, query: Query, epsilon: float, delta: float) -> Price:
+        """What a question would cost: see `Question.price`."""
+        cost = accountant.cost(epsilon, delta)
+        message = m.Price(source.name, source.version, query.canonical(), cost.epsilon, cost.delta)
+        quote = canonical.loads(self._ask(message, m.Priced).quote)
+        self._next_epsilon = cost.epsilon / accountant.MICRO
+        accuracy, basis = quote["accuracy"], "of what is released"
+        if accuracy is None:
+            accuracy, basis = self._error_by_size(source, query, quote["errors"]), "by rows in a group, as on the mock"
+        left = results.cost_left(quote)
+        return Price(self._next_epsilon, cost.delta / accountant.PICO, accuracy, basis, left, quote["allowed"], quote["why"])
+
+    def _error_by_size(self, source: Source, query: Query, errors: Mapping[str, float]) -> Any:
+        """95 % error of a mean by the size of its group, for values whose mean lies where the mock's does."""
+        import pandas as pd
+
+        from syft_lab.budget import mechanisms, queries
+
+        found = query.check(source.schema)
+        (mean,) = queries.exact(source.schema, replace(query, by=()), self.mock_of(source)).values
+        off = 0.0 if mean is None else mean - queries.middle_of(found)
+        width = found.high - found.low
+        bounds = {n: mechanisms.mean_error(off * n, n, errors["s"], errors["n"], width) for n in GROUP_SIZES}
+        return pd.Series(bounds, name="accuracy").rename_axis("rows")
+
+    def release(self, source: Source, query: Query, epsilon: float, delta: float, about: str, name: str) -> Result:
+        """Ask a question: see `Question.release`."""
+        cost = accountant.cost(epsilon, delta)
+        message = m.Release(secrets.token_hex(16), source.name, source.version, query.canonical(), cost.epsilon, cost.delta, 0)
+
+        async def work() -> Released:
+            reply = await self._persistently(message)
+            self._next_epsilon = 0.0
+            return self._take(reply, message, name)
+
+        future: Future[Released] = asyncio.run_coroutine_threadsafe(work(), self._loop.loop)
+        return Result(future, about)
+
+    async def _persistently(self, message: m.Release) -> m.Released:
+        """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        sent = False
+        while True:
+            try:
+                held = self._trust.head["size"] if self._trust.head else 0
+                await self._connect()
+                sent = True
+                return await self._asking(replace(message, held=held), m.Released, QUESTION_SECONDS)
+            except (ConnectionLost, UnreachableError) as error:
+                if not sent or self._closed:
+                    raise
+                if time.monotonic() > end:
+                    raise ConnectionLost(
+                        f"the connection to {self.owner} broke while the answer was pending, and it did not come back within "
+                        f"{PATIENCE_SECONDS:g} s ({error}). If it had begun, its cost counts as spent; ask the same again later"
+                    ) from None
+                await asyncio.sleep(0.2)
+
+    def _take(self, reply: m.Released, message: m.Release, name: str) -> Released:
+        """Check the receipt against what was asked and what we hold, then unpack the value."""
+        receipt = Receipt.from_json(canonical.loads(reply.receipt))
+        said = receipt.verify(self._trust.keys)
+        answer = results.check_answer(canonical.loads(reply.value))
+        asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query), answer)
+        signed = tuple(said.get(k) for k in ("analyst", "dataset", "version", "epsilon_micro", "query", "value"))
+        if asked != signed:
+            raise VerificationError("the receipt is about another question or value than this one; tell the owner")
+        held = None if self._trust.head is None else Head.from_json(self._trust.head)
+        if held is None or held.size <= receipt.head.size:
+            proof = list(receipt.continuation) if receipt.previous == held else None
+            if held is not None and (proof is None or not receipt.head.continues(held, proof)):
+                self._continued_elsewhere(receipt, held)
+            else:
+                self._keep(receipt.head)
+        value = results.as_value(answer, answer["values"], name)
+        return Released(value, results.as_value(answer, answer["accuracy"], name), receipt)
+
+    def _continued_elsewhere(self, receipt: Receipt, held: Head) -> None:
+        """Several questions in flight: the receipt continues an older head of ours, which we moved on from since."""
+        previous = receipt.previous
+        if previous is None or previous.size > held.size or not receipt.head.continues(previous, list(receipt.continuation)):
+            raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
+
+    def answer_on_mock(self, source: Source, query: Query, name: str) -> Any:
+        """The answer on the mock, without noise: see `Question.mock`."""
+        from syft_lab.budget import queries
+
+        answer = queries.exact(source.schema, query, self.mock_of(source))
+        return results.as_value({"by": list(query.by), "keys": answer.keys}, list(answer.values), name)
+
+    def mock_of(self, source: Source) -> Any:
+        """The mock of a dataset as polars, under its own column names; fetched once."""
+        import polars as pl
+
+        from syft_lab.budget.tables import STORED
+
+        key = (source.name, source.version)
+        if key not in self._mocks:
+            payload = self._ask(m.Mock(*key), m.Table, QUESTION_SECONDS).payload
+            columns = canonical.loads(bytes(payload[0]), limit=1 << 30)
+            try:
+                made = {c.name: pl.Series(columns[c.name], dtype=STORED[c.kind], strict=True) for c in source.schema.columns}
+                self._mocks[key] = pl.DataFrame(made)
+            except (KeyError, TypeError, IndexError, pl.exceptions.PolarsError):
+                raise LabError(f"the mock of {source.name} does not fit its schema; tell the owner") from None
+        return self._mocks[key]
+
+    # Display
+
+    def _refresh(self) -> None:
+        datasets = canonical.loads(self._ask(m.Datasets(), m.Catalogue).datasets, limit=16 << 20)
+        self._catalogue = {d["name"]: d for d in datasets}
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._catalogue) or self.datasets
+
+    def _facts(self) -> list[tuple[str, object]]:
+        return [
+            ("you are", f"{self._trust.analyst} ({self._card.get('role', 'unknown')})"),
+            ("address", ", ".join(self._trust.addresses)),
+            ("fingerprint", f"{self.fingerprint}: compare it with the owner"),
+            ("isolation", self._card.get("isolation", "unknown")),
+            ("datasets", ", ".join(f"{n} v{d['version']}" for n, d in self._catalogue.items()) or "none open to you"),
+        ]
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<Session at {self.owner}: closed>"
+        self._refresh()
+        lines = [f"Connected to {self.owner}", *([f"  {self.warning}"] if self.warning else [])]
+        lines += [f"  {k:<11}  {cards.visible(v)}" for k, v in self._facts()]
+        return "\n".join([*lines, repr(self.budget())])
+
+    def _repr_html_(self) -> str:
+        if self._closed:
+            return cards.card(self.owner, cards.note("closed; connect again"))
+        self._refresh()
+        warning = [cards.note(self.warning, warn=True)] if self.warning else []
+        return cards.card(f"Connected to {self.owner}", *warning, cards.facts(self._facts())) + self.budget()._repr_html_()

@@ -1,0 +1,167 @@
+"""``syft-lab owner|verify|doctor``: for those who run it without a notebook. Exit codes: 0 good, 1 not, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from syft_lab import __version__, state
+from syft_lab.errors import LabError, StateError, UsageError, WireError
+from syft_lab.identity import Keys, PublicKeys, Trust
+from syft_lab.receipt import Receipt
+
+_NEEDED = ("cryptography", "ipykernel", "ipython", "msgpack", "numpy", "opendp", "pandas", "polars", "pyarrow", "pyzmq")
+_OPTIONAL = {"torch": "tensors", "segno": "qr", "statsmodels": "demo", "nbclient": "demo"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="syft-lab", description="Private data stay with their owner; notebooks ask.")
+    parser.add_argument("--version", action="version", version=f"syft-lab {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    owner = commands.add_parser("owner", help="host datasets without a notebook")
+    owner.add_argument("--config", required=True, type=Path, help="a TOML file, as docs/howto/headless.md has it")
+    verify = commands.add_parser("verify", help="check receipts or a journal, offline")
+    verify.add_argument("receipts", nargs="*", type=Path, help="receipt files")
+    verify.add_argument("--key", help="the owner's signing key (64 hexadecimal digits), or its fingerprint")
+    verify.add_argument("--journal", type=Path, help="an owner's state folder: check its journal, and receipts against it")
+    commands.add_parser("doctor", help="versions, device, state folder, what is missing")
+    parsed = parser.parse_args(arguments)
+    run: dict[str, Callable[[argparse.Namespace], int]] = {"owner": _owner, "verify": _verify, "doctor": _doctor}
+    try:
+        return run[parsed.command](parsed)
+    except UsageError as error:
+        print(f"syft-lab: {error}", file=sys.stderr)
+        return 2
+    except LabError as error:
+        print(f"syft-lab: {error}", file=sys.stderr)
+        return 1
+
+
+def _owner(parsed: argparse.Namespace) -> int:
+    from syft_lab.kernel.app import serve
+
+    return serve(parsed.config)
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    if not parsed.receipts and parsed.journal is None:
+        raise UsageError("name a receipt file, or --journal FOLDER")
+    receipts = [_read(path) for path in parsed.receipts]
+    for path, receipt in zip(parsed.receipts, receipts, strict=True):
+        said = receipt.verify(_trusted(receipt, parsed))
+        about = f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
+        print(f"{path.name}: good. {receipt.owner} released {about} "
+              f"to {said['analyst']} on {receipt.time[:19]} under {said['guarantee']}; {said['neighbours']}")  # fmt: skip
+    if parsed.journal is not None:
+        _verify_journal(parsed.journal, receipts)
+    return 0
+
+
+def _read(path: Path) -> Receipt:
+    try:
+        return Receipt.load(path)
+    except OSError:
+        raise UsageError(f"can't read {path.name}") from None
+    except WireError as error:
+        raise WireError(f"{path.name}: {error}") from None
+
+
+def _trusted(receipt: Receipt, parsed: argparse.Namespace) -> PublicKeys:
+    """The owner's keys as this machine knows them; a receipt's own word for its signer is worth nothing."""
+    known = [receipt.signer] if parsed.key and _names(parsed.key, receipt.signer) else []
+    if parsed.key and not known:
+        raise UsageError(f"the receipt is signed by {receipt.signer.fingerprint}, which is not the key given")
+    if parsed.journal is not None:
+        known.append(Keys.load(parsed.journal / "keys.json").public)
+    for folder in sorted((state.home() / "connections").glob("*/trust.json")):
+        trust = Trust.load(folder.parent)
+        if trust.signing == receipt.signer.signing:
+            known.append(trust.keys)
+    if not known:
+        raise UsageError(
+            f"the owner is not known here. Compare this fingerprint with {receipt.owner}'s, and give it with --key: "
+            f"'{receipt.signer.fingerprint}'"
+        )
+    return known[0]
+
+
+def _names(key: str, keys: PublicKeys) -> bool:
+    return key.replace(" ", "").lower() in (keys.signing, keys.fingerprint.replace(" ", ""))
+
+
+def _verify_journal(folder: Path, receipts: Sequence[Receipt]) -> None:
+    from syft_lab.kernel.journal import read_entries, verify
+
+    keys = Keys.load(folder / "keys.json").public
+    head = verify(folder / "journal.sqlite", keys)
+    print(f"journal: good. {head.size} entries; hashes, signatures and budgets check")
+    entries = read_entries(folder / "journal.sqlite")
+    for receipt in receipts:
+        if receipt.index >= len(entries) or entries[receipt.index] != receipt.entry:
+            raise StateError(
+                f"the journal lacks entry {receipt.index}, for which {receipt.owner} signed a receipt: it was rolled back"
+            )
+    if receipts:
+        print(f"journal: holds the entries of all {len(receipts)} receipts")
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    print(f"syft-lab   {__version__}\npython     {platform.python_version()} on {platform.system()} {platform.machine()}")
+    missing = []
+    for name in _NEEDED:
+        version = _version(name)
+        print(f"{name:<10} {version or 'MISSING'}")
+        if version is None:
+            missing.append(name)
+    for name, extra in _OPTIONAL.items():
+        version = _version(name)
+        print(f"{name:<10} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
+    print(f"device     {_device()}")
+    print(f"curve      {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
+    folder = state.home()
+    print(f"state      {'set by SYFT_LAB_HOME' if folder != _default_home() else 'in the default place'}: {_describe(folder)}")
+    if missing or not _has_curve():
+        print(f"missing    {', '.join(missing) or 'CURVE'}: pip install --upgrade syft-lab")
+        return 1
+    print("all that is needed is here")
+    return 0
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> str:
+    if _version("torch") is None:
+        return "cpu (torch is not installed)"
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
+
+
+def _has_curve() -> bool:
+    import zmq
+
+    return bool(zmq.has("curve"))
+
+
+def _default_home() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("syft-lab", appauthor=False))
+
+
+def _describe(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder} (not made yet)"
+    owners = sorted(p.parent.name for p in folder.glob("owners/*/keys.json"))
+    connections = sorted(p.parent.name for p in folder.glob("connections/*/trust.json"))
+    return f"{folder} (owners: {', '.join(owners) or 'none'}; connections: {', '.join(connections) or 'none'})"

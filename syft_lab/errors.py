@@ -1,0 +1,157 @@
+"""Every error of the package, in one tree.
+
+    LabError
+    ├── UsageError            an argument or a setting is wrong (also a ValueError)
+    ├── QueryError            a query that can't be made private as it stands (also a ValueError)
+    │   └── UnsupportedError  a pandas operation that a pointer does not have (also an AttributeError)
+    ├── PrivateValueError     the value asked for is private (also a TypeError)
+    ├── BudgetError           the question costs more than is left
+    ├── RefusedError          the owner's policy or a role does not allow it
+    ├── FailedError           the owner's kernel could not finish; its cost counts as spent
+    ├── BusyError             the owner has too much to do just now; nothing was spent
+    ├── SuspendedError        the owner's journal is older than what it signed; it releases nothing
+    ├── VerificationError     a receipt, a journal or a signed head does not check
+    ├── StateError            the state folder: locked, made by a newer version, readable by others
+    ├── WireError             bytes that are no message of the protocol
+    └── ConnectError          no working connection
+        ├── UnreachableError  nobody answers at the address
+        ├── KeyMismatchError  somebody answers, but with another key, or ours is not known there
+        ├── ProtocolError     the two sides speak different versions
+        ├── InvitationError   the invitation is used, expired, revoked or damaged
+        └── ConnectionLost    the connection broke while an answer was pending
+
+A message says what happened, why, and what to do. None carries a private value: messages are built from what the
+analyst sent and from what the owner published, never from rows. ``code`` is the name of the error on the wire.
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Base of all errors of Syft Lab. ``code`` names the class on the wire."""
+
+    code = "error"
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython shows this instead of a traceback through our frames: one clear line."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(LabError, ValueError):
+    """An argument or a setting is wrong."""
+
+    code = "usage"
+
+
+class QueryError(LabError, ValueError):
+    """The query can't be made private as it stands; the message names the part."""
+
+    code = "query"
+
+
+class UnsupportedError(QueryError, AttributeError):
+    """A pandas operation that a pointer does not have; the message names what there is."""
+
+    code = "unsupported"
+
+
+class PrivateValueError(LabError, TypeError):
+    """The value asked for is private; the message names the ways out."""
+
+    code = "private"
+
+
+class BudgetError(LabError):
+    """The question costs more than is left in an account or in the population's cap."""
+
+    code = "budget"
+
+
+class RefusedError(LabError):
+    """The owner's policy, or the analyst's role, does not allow this."""
+
+    code = "refused"
+
+
+class FailedError(LabError):
+    """The owner's kernel did not finish a query that it had begun; its cost counts as spent."""
+
+    code = "failed"
+
+
+class BusyError(LabError):
+    """The owner has too many requests in hand; nothing was spent."""
+
+    code = "busy"
+
+
+class SuspendedError(LabError):
+    """The owner can't prove that its journal continues the one it signed, so it releases nothing."""
+
+    code = "suspended"
+
+
+class VerificationError(LabError):
+    """A receipt, a journal or a signed head does not check."""
+
+    code = "verification"
+
+
+class StateError(LabError):
+    """The state folder can't be used: locked, made by a newer version, or readable by others."""
+
+    code = "state"
+
+
+class WireError(LabError):
+    """Bytes that are no message of the protocol."""
+
+    code = "wire"
+
+
+class ConnectError(LabError):
+    """No working connection."""
+
+    code = "connect"
+
+
+class UnreachableError(ConnectError):
+    """Nobody answers at the address."""
+
+    code = "unreachable"
+
+
+class KeyMismatchError(ConnectError):
+    """Another key answers than the pinned one, or the owner does not know ours."""
+
+    code = "key"
+
+
+class ProtocolError(ConnectError):
+    """The two sides speak different versions of the protocol."""
+
+    code = "protocol"
+
+
+class InvitationError(ConnectError):
+    """The invitation is used, expired, revoked or damaged."""
+
+    code = "invitation"
+
+
+class ConnectionLost(ConnectError):
+    """The connection broke while an answer was pending."""
+
+    code = "lost"
+
+
+def from_code(code: str, text: str) -> LabError:
+    """The error that a peer named by ``code``; an unknown code gives the base class."""
+    return _BY_CODE.get(code, LabError)(text)
+
+
+def _tree(root: type[LabError]) -> list[type[LabError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in _tree(LabError)}

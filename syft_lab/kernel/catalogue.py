@@ -1,0 +1,70 @@
+"""Published datasets: what the journal says about each version, and the part of it that analysts may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from syft_lab import canonical
+from syft_lab.errors import RefusedError
+from syft_lab.expr import Schema, schema_from_json
+from syft_lab.kernel.journal import Journal
+from syft_lab.kernel.registry import Analyst
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One version of a published table. ``meta`` is what the journal keeps, secrets of the owner among it."""
+
+    name: str
+    version: int
+    population: str
+    meta: dict[str, Any]
+    withdrawn: bool
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The public schema."""
+        return schema_from_json(self.meta["schema"])
+
+    @property
+    def unit(self) -> str:
+        """Who is protected: 'row', or the name of the id column."""
+        return str(self.meta["privacy_unit"])
+
+    def public(self) -> dict[str, Any]:
+        """What analysts may know: everything the owner declared, nothing computed from rows."""
+        shown = ("description", "tags", "privacy_unit", "schema", "rows", "published")
+        return {"name": self.name, "version": self.version, "population": self.population,
+                **{k: self.meta[k] for k in shown}}  # fmt: skip
+
+
+class Catalogue:
+    """The datasets of a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def all(self) -> list[Dataset]:
+        """Every version ever published, oldest first."""
+        rows = self._journal.read("SELECT name, version, population, meta, withdrawn FROM datasets ORDER BY name, version")
+        return [Dataset(n, v, p, canonical.loads(m, limit=16 << 20), bool(w)) for n, v, p, m, w in rows]
+
+    def live(self) -> list[Dataset]:
+        """The versions that can be asked about: one a name."""
+        return [d for d in self.all() if not d.withdrawn]
+
+    def open_to(self, analyst: Analyst) -> list[Dataset]:
+        """The live datasets that the analyst's invitation names."""
+        return [d for d in self.live() if d.name in analyst.datasets]
+
+    def find(self, analyst: Analyst, name: str, version: int) -> Dataset:
+        """The dataset for a request; raises RefusedError. What was never open to the analyst is not said to exist."""
+        for dataset in self.open_to(analyst):
+            if dataset.name == name and dataset.version == version:
+                return dataset
+        known = ", ".join(d.name for d in self.open_to(analyst)) or "none"
+        if name in analyst.datasets:
+            raise RefusedError(f"version {version} of {name} was withdrawn; ask again on what is published now ({known})")
+        raise RefusedError(f"no dataset {ascii(name)[:80]} is open to {analyst.name}; open are: {known}")

@@ -1,0 +1,249 @@
+"""The journal: one signed append-only log, and its views, in one SQLite file with one writer.
+
+Every entry is a leaf of a Merkle tree (`merkle`), with a random nonce so that a leaf can't be guessed from its hash.
+An append writes the entry, the views that follow from it (`views`) and the newly signed head in one durable
+transaction (WAL, synchronous=FULL): after a crash all of it is there, or none. Entries are never changed or removed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from syft_lab import canonical, merkle
+from syft_lab.errors import StateError, VerificationError
+from syft_lab.identity import Keys, PublicKeys
+from syft_lab.kernel import views
+from syft_lab.receipt import Head
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+    CREATE TABLE log (seq INTEGER PRIMARY KEY, entry BLOB NOT NULL, root BLOB NOT NULL, time TEXT NOT NULL,
+                      signature BLOB NOT NULL) STRICT;
+    CREATE TABLE stamp (views TEXT NOT NULL) STRICT;
+    INSERT INTO stamp VALUES ('');
+    CREATE TRIGGER no_update BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+    CREATE TRIGGER no_delete BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
+# One entry a step: MIGRATIONS[n] brings a journal of version n to n + 1. The log's bytes never change.
+MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
+
+Content = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log: its position, its exact bytes, and what they say."""
+
+    seq: int
+    data: bytes
+    kind: str
+    time: str
+    body: Content
+
+    @classmethod
+    def parse(cls, seq: int, data: bytes) -> Entry:
+        """The entry in its bytes; raises VerificationError where they are no entry at this position."""
+        content = canonical.loads(data, limit=16 << 20)
+        if not isinstance(content, dict) or content.get("seq") != seq or canonical.dumps(content) != data:
+            raise VerificationError(f"entry {seq} of the journal is damaged")
+        return cls(seq, data, content["kind"], content["time"], content["body"])
+
+
+class Journal:
+    """The journal in ``path``, written by the owner with ``keys``. Safe to use from several threads."""
+
+    def __init__(self, path: Path, keys: Keys) -> None:
+        self._keys = keys
+        self._lock = threading.RLock()
+        self._tree = merkle.Tree()
+        self._db = _connect(path)
+        try:
+            _migrate(self._db)
+            self._load(keys.public)
+        except sqlite3.DatabaseError as error:
+            raise StateError(f"{path.name} is damaged ({error}); restore the state folder from a backup") from None
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        with self._lock:
+            self._db.close()
+
+    def __len__(self) -> int:
+        return len(self._tree)
+
+    @property
+    def head(self) -> Head:
+        """The newest signed head."""
+        return self.head_at(len(self._tree))
+
+    def head_at(self, size: int) -> Head:
+        """The head that was signed when the log had ``size`` entries."""
+        row = self.read("SELECT root, time, signature FROM log WHERE seq = ?", size - 1)
+        if not row:
+            raise VerificationError(f"the journal has no head of size {size}")
+        root, time, signature = row[0]
+        return Head(size, root.hex(), time, signature.hex())
+
+    def append(self, kind: str, body: Content | Callable[[sqlite3.Connection], Content]) -> Entry:
+        """Write one entry with its views and head, durably; ``body`` may be made inside the transaction.
+
+        Whatever ``body`` or a view raises undoes all of it. Raises StateError if the disk does not take it.
+        """
+        with self._lock, self._transaction():
+            seq = len(self._tree)
+            content = body(self._db) if callable(body) else body
+            now = datetime.now(UTC).isoformat(timespec="microseconds")
+            said = {"seq": seq, "time": now, "kind": kind, "nonce": secrets.token_hex(16), "body": content}
+            data = canonical.dumps(said)
+            views.apply(self._db, seq, kind, content)
+            leaf = merkle.leaf_hash(data)
+            root = self._tree.root_with(leaf)
+            signature = self._keys.sign("head", Head(seq + 1, root.hex(), now, "").signed_part())
+            self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (seq, data, root, now, signature))
+            self._db.execute("COMMIT")
+            self._tree.append(leaf)
+            return Entry(seq, data, kind, now, content)
+
+    def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a view."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def entry(self, seq: int) -> Entry:
+        """The entry at position ``seq`` (from 0)."""
+        return Entry.parse(seq, self.read("SELECT entry FROM log WHERE seq = ?", seq)[0][0])
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """All entries from ``start`` on, oldest first."""
+        for seq, data in self.read("SELECT seq, entry FROM log WHERE seq >= ? ORDER BY seq", start):
+            yield Entry.parse(seq, data)
+
+    def inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:
+        """Path from entry ``seq`` to the root of the first ``size`` entries."""
+        with self._lock:
+            return tuple(self._tree.inclusion(seq, size))
+
+    def continuation(self, old: Head, size: int) -> tuple[bytes, ...] | None:
+        """Proof that the log of ``size`` entries continues ``old``; None if it does not, or ``old`` isn't ours."""
+        with self._lock:
+            if not 0 < old.size <= size <= len(self._tree) or self._tree.root(old.size).hex() != old.root:
+                return None
+            return tuple(self._tree.consistency(old.size, size))
+
+    def signed(self, head: Head) -> bool:
+        """Whether this owner made ``head``, whatever became of its log."""
+        return head.is_signed_by(self._keys.public)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StateError(f"the journal can't be written ({error}); nothing was released. Is the owner stopped?") from None
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self._undo()
+            raise StateError(f"the journal can't be written ({error}); nothing was released. Is the disk full?") from None
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def _load(self, keys: PublicKeys) -> None:
+        if self._db.execute("SELECT views FROM stamp").fetchone()[0] != views.STAMP:
+            with self._transaction():
+                views.create(self._db)
+                for entry in self.entries():
+                    views.apply(self._db, entry.seq, entry.kind, entry.body)
+                self._db.execute("UPDATE stamp SET views = ?", (views.STAMP,))
+                self._db.execute("COMMIT")
+        for (data,) in self._db.execute("SELECT entry FROM log ORDER BY seq"):
+            self._tree.append(merkle.leaf_hash(data))
+        if len(self._tree):
+            head = self.head
+            if head.root != self._tree.root().hex() or not head.is_signed_by(keys):
+                raise StateError("the journal does not match its last signed head; restore the state folder from a backup")
+
+
+def verify(path: Path, keys: PublicKeys) -> Head:
+    """Check a journal from first to last: bytes, hashes, signatures, and that its views follow from its log.
+
+    Reads only; works on a copy or on the live file. Gives the newest head; raises VerificationError.
+    """
+    if not path.is_file():
+        raise VerificationError(f"there is no journal {path.name}")
+    live = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    fresh = sqlite3.connect(":memory:")
+    try:
+        live.execute("BEGIN")  # one snapshot, however the owner goes on
+        views.create(fresh)
+        head = _verify_log(live, fresh, keys)
+        for name in views.TABLES:
+            if _rows(live, name) != _rows(fresh, name):
+                raise VerificationError(f"the view {name} does not follow from the journal's entries")
+    except (sqlite3.DatabaseError, KeyError, TypeError, StateError) as error:
+        raise VerificationError(f"the journal is damaged: {type(error).__name__}") from None
+    finally:
+        live.close()
+        fresh.close()
+    return head
+
+
+def _verify_log(live: sqlite3.Connection, fresh: sqlite3.Connection, keys: PublicKeys) -> Head:
+    tree, head = merkle.Tree(), None
+    for expected, row in enumerate(live.execute("SELECT seq, entry, root, time, signature FROM log ORDER BY seq")):
+        seq, data, root, time, signature = row
+        if seq != expected:
+            raise VerificationError(f"entry {expected} is missing from the journal")
+        entry = Entry.parse(seq, data)
+        tree.append(merkle.leaf_hash(data))
+        head = Head(seq + 1, root.hex(), time, signature.hex())
+        if tree.root() != root or entry.time != time or not head.is_signed_by(keys):
+            raise VerificationError(f"entry {seq} of the journal does not match its signed head")
+        views.apply(fresh, seq, entry.kind, entry.body)
+    if head is None:
+        raise VerificationError("the journal is empty")
+    return head
+
+
+def _rows(db: sqlite3.Connection, table: str) -> list[Any]:
+    return sorted(db.execute(f"SELECT * FROM {table}").fetchall(), key=repr)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    new = not path.exists()
+    if new:
+        path.touch(mode=0o600)
+    db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StateError(f"this state folder was made by a newer Syft Lab (schema {version}, here {SCHEMA_VERSION}): upgrade")
+    for step in range(version, SCHEMA_VERSION):
+        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+
+
+def read_entries(path: Path) -> list[bytes]:
+    """The exact bytes of all entries, oldest first; reads only."""
+    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        return [data for (data,) in db.execute("SELECT entry FROM log ORDER BY seq")]
+    finally:
+        db.close()

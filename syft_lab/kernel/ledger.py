@@ -1,0 +1,154 @@
+"""Budgets in the journal: reserve before any data is touched, settle after, and never give back.
+
+The order is price → reserve → compute → store the answer → commit → release. What was reserved and not released, by
+a failure or a crash, counts as spent. Theorem: basic composition as a privacy filter (see `budget.accountant`), held
+at once for the analyst's account and for the population's cap over all analysts, who may collude.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from syft_lab.budget.accountant import Cost
+from syft_lab.errors import BudgetError, SuspendedError, UsageError
+from syft_lab.kernel.journal import Entry, Journal
+
+
+@dataclass(frozen=True)
+class Balance:
+    """An account, or a population's cap, in integer units."""
+
+    cap: Cost
+    spent: Cost
+    reserved: Cost
+
+    @property
+    def left(self) -> Cost:
+        """What may still be asked for."""
+        return self.cap - self.spent - self.reserved
+
+    def to_json(self) -> dict[str, Any]:
+        """The integers, for receipts and gauges."""
+        return {"cap": self.cap.to_json(), "spent": self.spent.to_json(), "reserved": self.reserved.to_json()}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, by whom, at what cost; ``digest`` is that of the canonical query."""
+
+    request: str
+    analyst: str
+    dataset: str
+    version: int
+    population: str
+    digest: str
+    cost: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        """The terms, as the journal keeps them."""
+        names = ("request", "analyst", "dataset", "version", "population", "digest")
+        return {**{n: getattr(self, n) for n in names}, **self.cost.to_json()}
+
+
+class Ledger:
+    """Reservations and balances over a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def reserve(self, question: Question, details: dict[str, Any]) -> None:
+        """Set the cost aside, durably; raises BudgetError, SuspendedError or UsageError and changes nothing."""
+
+        def body(db: sqlite3.Connection) -> dict[str, Any]:
+            if db.execute("SELECT 1 FROM settings WHERE name = 'suspended'").fetchone():
+                raise SuspendedError(SUSPENDED)
+            if db.execute("SELECT 1 FROM queries WHERE request = ?", (question.request,)).fetchone():
+                raise UsageError("this request id was used for another question; ask with a new one")
+            self._check(question, self.account(question.analyst, question.population), f"of yours in {question.population}")
+            self._check(question, self.population(question.population), f"for all analysts of {question.population}")
+            return {**question.to_json(), **details}
+
+        self._journal.append("reserved", body)
+
+    @staticmethod
+    def _check(question: Question, balance: Balance, where: str) -> None:
+        if not question.cost.fits(balance.left):
+            raise BudgetError(f"this costs {question.cost}, and {balance.left} is left {where}; "
+                              "ask at a lower epsilon, or ask the owner for a top-up")  # fmt: skip
+
+    def release(self, question: Question, details: dict[str, Any]) -> Entry:
+        """Record the answer and settle its cost, in one entry: the one that the receipt is about."""
+
+        def body(db: sqlite3.Connection) -> dict[str, Any]:
+            before = self.account(question.analyst, question.population)
+            after = Balance(before.cap, before.spent + question.cost, before.reserved - question.cost)
+            return {**question.to_json(), **details, "before": before.to_json(), "after": after.to_json()}
+
+        return self._journal.append("released", body)
+
+    def fail(self, request: str, kind: str = "failed") -> None:
+        """Record that a reservation came to nothing; its cost counts as spent."""
+        self._journal.append(kind, {"request": request})
+
+    def settle_interrupted(self) -> int:
+        """After a crash: count every open reservation as spent. Gives how many there were."""
+        rows = self._journal.read("SELECT request FROM queries WHERE state = 'reserved'")
+        for (request,) in rows:
+            self.fail(request, "interrupted")
+        return len(rows)
+
+    def earlier(self, question: Question) -> int | None:
+        """The journal's entry in which this analyst got the answer to the same question at the same cost."""
+        rows = self._journal.read(
+            "SELECT entry FROM queries WHERE analyst = ? AND dataset = ? AND version = ? AND digest = ?"
+            " AND epsilon = ? AND delta = ? AND state = 'released' ORDER BY entry LIMIT 1",
+            question.analyst, question.dataset, question.version, question.digest,
+            question.cost.epsilon, question.cost.delta,
+        )  # fmt: skip
+        return int(rows[0][0]) if rows else None
+
+    def known(self, question: Question) -> str | None:
+        """The state of the request with this id if it is the same question; raises UsageError if it is another."""
+        rows = self._journal.read(
+            "SELECT state, analyst, dataset, version, digest, epsilon, delta FROM queries WHERE request = ?",
+            question.request,
+        )
+        if not rows:
+            return None
+        state, *terms = rows[0]
+        cost = question.cost
+        if terms != [question.analyst, question.dataset, question.version, question.digest, cost.epsilon, cost.delta]:
+            raise UsageError("this request id was used for another question; ask with a new one")
+        return str(state)
+
+    def account(self, analyst: str, population: str) -> Balance:
+        """An analyst's account; empty where the owner opened none."""
+        return self._balance("accounts WHERE analyst = ? AND population = ?", analyst, population)
+
+    def population(self, name: str) -> Balance:
+        """The cap over all analysts together."""
+        return self._balance("populations WHERE name = ?", name)
+
+    def populations(self) -> list[str]:
+        """Names of all populations."""
+        return [n for (n,) in self._journal.read("SELECT name FROM populations ORDER BY name")]
+
+    def accounts(self, analyst: str) -> dict[str, Balance]:
+        """All accounts of an analyst, by population."""
+        rows = self._journal.read("SELECT population FROM accounts WHERE analyst = ? ORDER BY population", analyst)
+        return {population: self.account(analyst, population) for (population,) in rows}
+
+    def _balance(self, where: str, *values: str) -> Balance:
+        rows = self._journal.read(
+            "SELECT epsilon_cap, delta_cap, epsilon_spent, delta_spent, epsilon_reserved, delta_reserved FROM " + where, *values
+        )
+        a, b, c, d, e, f = rows[0] if rows else (0, 0, 0, 0, 0, 0)
+        return Balance(Cost(a, b), Cost(c, d), Cost(e, f))
+
+
+SUSPENDED = (
+    "the owner's journal is older than one that it signed before, so it releases nothing: "
+    "an old copy of its state folder was restored. The owner has to confirm that first"
+)

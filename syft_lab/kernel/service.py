@@ -1,0 +1,316 @@
+"""The corridor: every request walks it.
+
+    authenticate → policy → reserve (journal) → execute → release (checks) → journal (stores, commits) → send
+
+The service lives on an event loop in a thread of its own, so it answers while a cell of the owner runs. Questions to
+data run in two worker threads (polars hangs in a forked child, and releases the GIL). One function a kind of message,
+in a table; nothing private leaves but through `release.seal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import re
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Any
+
+from syft_lab import __version__, canonical
+from syft_lab.budget import queries
+from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
+from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabError, RefusedError, UsageError, WireError
+from syft_lab.expr import Query, parse_query
+from syft_lab.identity import Keys, PublicKeys
+from syft_lab.kernel import policy, release
+from syft_lab.kernel.catalogue import Catalogue, Dataset
+from syft_lab.kernel.journal import Entry, Journal
+from syft_lab.kernel.ledger import Ledger, Question
+from syft_lab.kernel.registry import Analyst, Registry, agree
+from syft_lab.kernel.store import Store
+from syft_lab.receipt import Head, Receipt
+from syft_lab.wire import messages as m
+from syft_lab.wire.link import Hub
+from syft_lab.wire.loop import LoopThread
+from syft_lab.wire.zmq_link import ZmqServer
+
+MAX_PAYLOAD = 1 << 20
+WORKERS = 2
+Notify = Callable[[str], None]
+
+
+class Service:
+    """Answers analysts. Made by `Owner`, which shares its journal, registry and store with it."""
+
+    def __init__(self, name: str, keys: Keys, journal: Journal, registry: Registry, store: Store, notify: Notify) -> None:
+        self.name, self.keys = name, keys
+        self.next_keys: Keys | None = None
+        self._journal, self._registry, self._store, self._notify = journal, registry, store, notify
+        self._ledger, self._catalogue = Ledger(journal), Catalogue(journal)
+        self._asking: dict[tuple[Any, ...], threading.Lock] = {}
+        self._asking_lock = threading.Lock()
+        self._loop: LoopThread | None = None
+        self._server: ZmqServer | None = None
+        self._hub: Hub | None = None
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="syft-query")
+        self._handlers: Mapping[type[m.Message], Callable[[Analyst, Any], Awaitable[m.Message]]] = {
+            m.Ping: self._ping,
+            m.Hello: self._hello,
+            m.Datasets: self._datasets,
+            m.Mock: self._mock,
+            m.Price: self._in_worker(self._price),
+            m.Release: self._in_worker(self._release),
+            m.Account: self._account,
+            m.Rotate: self._rotate,
+        }
+
+    def start(self, host: str, port: int) -> int:
+        """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
+        loop = LoopThread("syft-service")
+
+        async def begin() -> int:
+            self._hub = Hub(self.handle, MAX_PAYLOAD)
+            self._server = ZmqServer(self.keys, self._registry.admits, self._hub)
+            return self._server.bind(host, port)
+
+        try:
+            bound = loop.run(begin(), 5)
+        except BaseException:
+            loop.stop()
+            raise
+        self._loop = loop
+        return bound
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Answer what is in hand, for ``timeout`` seconds at most, then close; idempotent."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+
+        async def end() -> None:
+            if self._hub is not None:
+                await self._hub.drain(timeout)
+            if self._server is not None:
+                self._server.close()
+
+        loop.run(end(), timeout + 5)
+        loop.stop()
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    async def handle(self, key: str, message: m.Message) -> m.Message:
+        """Answer one message from the holder of ``key``; raises the error to refuse with."""
+        if isinstance(message, m.Enrol):
+            return self._enrol(key, message)
+        analyst = self._registry.analyst(key)
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise WireError(f"an owner does not answer messages of kind {message.kind}")
+        return await handler(analyst, message)
+
+    def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Callable[[Analyst, Any], Awaitable[m.Message]]:
+        async def handler(analyst: Analyst, message: Any) -> m.Message:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, work, analyst, message)
+
+        return handler
+
+    # Who is there
+
+    def _enrol(self, key: str, message: m.Enrol) -> m.Message:
+        version = agree(message.versions)
+        keys = PublicKeys(message.curve, message.signing)
+        covered = enrolment(self.keys.public, key, keys)
+        if not keys.verify("enrol", covered, message.signature):
+            raise InvitationError("the enrolment is not signed by the key that it brings")
+        analyst = self._registry.enrol(key, keys)
+        self._notify(f"{analyst.name} enrolled as {analyst.role}; key fingerprint {keys.fingerprint}")
+        return m.Enrolled(version, analyst.name, analyst.role)
+
+    async def _rotate(self, analyst: Analyst, message: m.Rotate) -> m.Message:
+        keys = PublicKeys(message.curve, message.signing)
+        covered = rotation(self.keys.public, keys)
+        old, new = message.old_signature, message.new_signature
+        if not analyst.keys.verify("rotate", covered, old) or not keys.verify("rotate", covered, new):
+            raise KeyMismatchError("a rotation must be signed by the old and by the new key")
+        self._registry.rotate(analyst, keys)
+        self._notify(f"{analyst.name} rotated keys; fingerprint now {keys.fingerprint}")
+        return m.Rotated()
+
+    async def _hello(self, analyst: Analyst, message: m.Hello) -> m.Message:
+        version = agree(message.versions)
+        proof: tuple[bytes, ...] = ()
+        restored: list[bytes] = []
+        if message.head:
+            held = Head.from_json(canonical.loads(message.head))
+            if not self._journal.signed(held):
+                raise KeyMismatchError("the signed head that you hold is not this owner's; connect with a new invitation")
+            found = self._journal.continuation(held, len(self._journal))
+            if found is None:
+                restored = self._explain(analyst, held)
+            else:
+                proof = found
+        card = {"name": self.name, "role": analyst.role, "analyst": analyst.name, "software": f"syft-lab {__version__}",
+                "isolation": release.ISOLATION, "environment": _environment()}  # fmt: skip
+        announced, signature = ("", b"")
+        if self.next_keys is not None:
+            announced = self.next_keys.public.curve
+            signature = self.keys.sign("next-curve", announced.encode())
+        head = canonical.dumps(self._journal.head.to_json())
+        return m.Welcome(version, canonical.dumps(card), head, list(proof), restored, announced, signature)
+
+    def _explain(self, analyst: Analyst, held: Head) -> list[bytes]:
+        """The owner's confirmation that covers a head our log does not continue; without one, suspend."""
+        for entry in self._journal.entries():
+            # All that was signed before the confirmation and is gone was lost with the copy that it is about.
+            if entry.kind == "restored" and held.time < entry.time:
+                return [canonical.dumps(self._prove(entry).to_json())]
+        heads = [e.body["head"] for e in self._journal.entries() if e.kind == "suspended"]
+        if held.to_json() not in heads:
+            self._journal.append("suspended", {"analyst": analyst.name, "head": held.to_json()})
+            self._notify(
+                f"SUSPENDED: {analyst.name} holds a head of {held.size} entries that this owner signed, and this journal "
+                f"has {len(self._journal) - 1} others. An old copy of the state folder was restored: nothing is released "
+                "until you run owner.confirm_restore()"
+            )
+        return []
+
+    # What there is
+
+    async def _ping(self, analyst: Analyst, message: m.Ping) -> m.Message:
+        return m.Pong(message.payload)
+
+    async def _datasets(self, analyst: Analyst, message: m.Datasets) -> m.Message:
+        return m.Catalogue(canonical.dumps([d.public() for d in self._catalogue.open_to(analyst)]))
+
+    async def _mock(self, analyst: Analyst, message: m.Mock) -> m.Message:
+        dataset = self._catalogue.find(analyst, message.dataset, message.version)
+        mock = self._store.mock(dataset.meta["file"])
+        columns = {name: series.to_list() for name, series in mock.to_dict().items()}
+        return m.Table([canonical.dumps(_without_infinity(columns))])
+
+    async def _account(self, analyst: Analyst, message: m.Account) -> m.Message:
+        shown = [
+            {
+                "population": population,
+                **balance.to_json(),
+                "population_left": self._ledger.population(population).left.to_json(),
+            }
+            for population, balance in self._ledger.accounts(analyst.name).items()
+        ]
+        return m.Accounts(canonical.dumps(shown))
+
+    # Questions
+
+    def _price(self, analyst: Analyst, message: m.Price) -> m.Message:
+        dataset, query, cost = self._question(analyst, message)
+        prepared = queries.prepare(dataset.schema, query, cost)
+        decision = self._decide(analyst, dataset, cost)
+        quote = {
+            **cost.to_json(),
+            "accuracy": prepared.accuracy,
+            "errors": dict(prepared.errors),
+            "allowed": isinstance(decision, policy.Allow),
+            "why": "" if isinstance(decision, policy.Allow) else decision.why,
+            "account": self._ledger.account(analyst.name, dataset.population).to_json(),
+            "population_left": self._ledger.population(dataset.population).left.to_json(),
+        }
+        return m.Priced(canonical.dumps(quote))
+
+    def _release(self, analyst: Analyst, message: m.Release) -> m.Message:
+        if not re.fullmatch(r"[0-9a-f]{32}", message.request):
+            raise WireError("a request id has 32 hexadecimal digits")
+        dataset, query, cost = self._question(analyst, message)
+        question = Question(
+            message.request, analyst.name, dataset.name, dataset.version, dataset.population, query.digest, cost
+        )
+        with self._alone(question):
+            entry = self._earlier(question) or self._walk(analyst, dataset, query, question)
+        receipt = self._prove(entry, message.held)
+        return m.Released(canonical.dumps(entry.body["value"]), canonical.dumps(receipt.to_json()))
+
+    def _alone(self, question: Question) -> threading.Lock:
+        """One at a time for the same question of the same analyst, so that asking twice at once costs once."""
+        key = (question.analyst, question.dataset, question.version, question.digest, question.cost)
+        with self._asking_lock:
+            if len(self._asking) > 1024:
+                self._asking = {k: lock for k, lock in self._asking.items() if lock.locked()}
+            return self._asking.setdefault(key, threading.Lock())
+
+    def _earlier(self, question: Question) -> Entry | None:
+        """The answer that was released for this request or question before; raises FailedError for one that broke."""
+        state = self._ledger.known(question)
+        if state in ("failed", "interrupted"):
+            broke = "was interrupted when the owner's kernel stopped" if state == "interrupted" else "failed"
+            raise FailedError(f"this question {broke}; its cost ({question.cost}) counts as spent. Ask again to pay anew")
+        seq = self._ledger.earlier(question)
+        return None if seq is None else self._journal.entry(seq)
+
+    def _walk(self, analyst: Analyst, dataset: Dataset, query: Query, question: Question) -> Entry:
+        """The corridor from policy to journal."""
+        decision = self._decide(analyst, dataset, question.cost)
+        if isinstance(decision, policy.Refuse):
+            raise RefusedError(decision.why)
+        prepared = queries.prepare(dataset.schema, query, question.cost)
+        self._ledger.reserve(question, {"query": query.to_json(), "policy": str(decision.rule)})
+        try:
+            value = release.seal(prepared, queries.run(prepared, self._store.table(dataset.meta["file"])))
+            details = {
+                "query": query.to_json(),
+                "policy": str(decision.rule),
+                "data": dataset.meta["commitment"],
+                "value": value,
+                **release.guarantee(prepared, dataset.unit),
+            }
+            entry = self._ledger.release(question, details)
+        except Exception as error:
+            self._ledger.fail(question.request)
+            if isinstance(error, LabError):
+                raise
+            raise FailedError("the owner's kernel could not compute this query; its cost counts as spent") from None
+        self._notify(f"{analyst.name} asked {query.aggregate} of {dataset.name}: released at {question.cost}")
+        return entry
+
+    def _question(self, analyst: Analyst, message: m.Price | m.Release) -> tuple[Dataset, Query, Cost]:
+        if analyst.role == "guest":
+            raise RefusedError("a guest sees mocks only; ask the owner for the role of analyst")
+        dataset = self._catalogue.find(analyst, message.dataset, message.version)
+        cost = Cost(message.epsilon, message.delta)
+        if not 0 < cost.epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= cost.delta < PICO:
+            raise UsageError(f"epsilon must be above 0 and at most {MAX_QUERY_EPSILON}, and delta from 0 to below 1")
+        query = parse_query(message.query)
+        query.check(dataset.schema)
+        return dataset, query, cost
+
+    def _decide(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Allow | policy.Refuse:
+        rows = self._journal.read("SELECT id, rule FROM rules ORDER BY id")
+        rules = [policy.Rule.from_json(id, canonical.loads(rule)) for id, rule in rows]
+        return policy.decide(rules, analyst.name, dataset.name, cost)
+
+    def _prove(self, entry: Entry, held: int = 0) -> Receipt:
+        """The receipt for an entry under the newest head, continuing the head of size ``held``."""
+        size = len(self._journal)
+        head = self._journal.head_at(size)
+        previous = self._journal.head_at(held) if 0 < held <= size else None
+        continuation = self._journal.continuation(previous, size) if previous else ()
+        path = self._journal.inclusion(entry.seq, size)
+        return Receipt(self.name, self.keys.public, entry.data, entry.seq, path, head, previous, continuation or ())
+
+
+def enrolment(owner: PublicKeys, invitation: str, keys: PublicKeys) -> bytes:
+    """What an enrolment's signature covers."""
+    return canonical.dumps([owner.curve, invitation, keys.curve, keys.signing])
+
+
+def rotation(owner: PublicKeys, keys: PublicKeys) -> bytes:
+    """What the signatures of a rotation cover."""
+    return canonical.dumps([owner.curve, keys.curve, keys.signing])
+
+
+def _environment() -> dict[str, str]:
+    return {"python": platform.python_version(), **{n: metadata.version(n) for n in ("opendp", "polars")}}
+
+
+def _without_infinity(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    infinite = (float("inf"), float("-inf"))
+    return {name: [None if v in infinite else v for v in values] for name, values in columns.items()}

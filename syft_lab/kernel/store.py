@@ -1,0 +1,268 @@
+"""Published tables on disk: what the owner gave is checked, cut to its contributions, and kept for the fast path.
+
+Each version is one uncompressed Arrow file (0600) that polars maps into memory, laid out by `budget.tables`. The id
+column is used once, here, and not kept. Files are written whole or not at all, before the journal's entry about them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from syft_lab.budget.tables import STORED, encode
+from syft_lab.errors import StateError, UsageError
+from syft_lab.expr import MAX_GROUPS, Column, Kind, Scalar, Schema
+from syft_lab.kernel import mock as mocks
+
+MAX_ROWS = 10_000_000
+MAX_ROWS_LIMIT = 2**40
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the owner declares about a table when publishing it: see `Owner.publish`."""
+
+    privacy_unit: str
+    max_contributions: int
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    categories: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
+    max_rows: int = MAX_ROWS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table ready to be stored. ``dropped`` rows were beyond the contributions; ``skipped`` columns can't be queried."""
+
+    schema: Schema
+    table: pl.DataFrame
+    mock: pl.DataFrame
+    rows: int
+    dropped: int
+    skipped: tuple[str, ...]
+
+
+def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
+    """Check and lay out a table; raises UsageError that names the setting at fault."""
+    frame, skipped = _read(data, terms.privacy_unit)
+    names = frame.columns
+    if terms.privacy_unit != "row" and terms.privacy_unit not in names:
+        raise UsageError(
+            f"privacy_unit={terms.privacy_unit!r} is neither 'row' nor a column; the columns are: {', '.join(names[:20])}"
+        )
+    _check_contributions(terms)
+    columns = [n for n in names if n == "row" or n != terms.privacy_unit]
+    for setting, mapping in (("bounds", terms.bounds), ("categories", terms.categories)):
+        for name in mapping:
+            if name not in columns:
+                raise UsageError(f"{setting} names {ascii(name)[:80]}, which is no column that can be published")
+    described = tuple(_describe(n, frame.schema[n], terms) for n in columns)
+    if not described:
+        raise UsageError("the table has no column that can be published")
+    schema = Schema(described, terms.max_contributions, terms.max_rows)
+    kept = _limit_contributions(frame, terms)
+    if kept.height > terms.max_rows:
+        raise UsageError(f"the table has more rows than max_rows={terms.max_rows}; declare a larger public bound")
+    table = encode(schema, kept.lazy()).collect().rechunk()
+    made = mocks.generate(schema) if isinstance(mock, str) and mock == "generate" else _own_mock(schema, mock, data)
+    return Prepared(schema, table, made, kept.height, frame.height - kept.height, tuple(skipped))
+
+
+def _own_mock(schema: Schema, mock: Any, data: Any) -> pl.DataFrame:
+    if mock is data:
+        raise UsageError("the mock is the private table itself; leave mock='generate', or give made-up rows")
+    return mocks.accept(schema, _read(mock)[0])
+
+
+def _check_contributions(terms: Terms) -> None:
+    k = terms.max_contributions
+    if type(k) is not int or not 1 <= k <= 10**6:
+        raise UsageError("max_contributions is how many rows one person may have: a whole number from 1 on")
+    if terms.privacy_unit == "row" and k != 1:
+        raise UsageError("with privacy_unit='row' max_contributions is 1; to protect people, name their id column")
+    if type(terms.max_rows) is not int or not 1 <= terms.max_rows <= MAX_ROWS_LIMIT:
+        raise UsageError("max_rows is a public upper bound on the number of rows: a whole number from 1 on")
+
+
+def _read(data: Any, unit: str = "row") -> tuple[pl.DataFrame, list[str]]:
+    """The columns that can be queried, as polars, and the names of the others. The id column stays as it is."""
+    frame = _to_polars(data)
+    if len(set(frame.columns)) != frame.width:
+        raise UsageError("two columns have the same name; rename one")
+    usable, skipped = [], []
+    for name, dtype in frame.schema.items():
+        kind = _kind(dtype)
+        if kind is None or not name or len(name) > 200:
+            skipped.append(name)
+        else:
+            usable.append(pl.col(name) if name == unit != "row" else pl.col(name).cast(STORED[kind], strict=False))
+    return frame.select(usable), skipped
+
+
+def _to_polars(data: Any) -> pl.DataFrame:
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, str | Path):
+        return _parquet(Path(data))
+    if type(data).__module__.partition(".")[0] == "pandas" and hasattr(data, "columns"):
+        if not all(isinstance(c, str) for c in data.columns):
+            raise UsageError("column names must be text; rename them with frame.columns = [...]")
+        return pl.DataFrame([_series(name, data[name]) for name in dict.fromkeys(data.columns)])
+    raise UsageError(f"publish takes a pandas DataFrame or the path of a Parquet file or folder, not {type(data).__name__}")
+
+
+def _series(name: str, column: Any) -> pl.Series:
+    if column.ndim != 1:
+        raise UsageError(f"two columns are called {ascii(name)[:80]}; rename one")
+    try:
+        series: pl.Series = pl.from_pandas(column.reset_index(drop=True), nan_to_null=True)
+        return series.alias(name)
+    except Exception:  # pyarrow's text would show a value
+        raise UsageError(f"the column {ascii(name)[:80]} mixes types; convert it to numbers or to text") from None
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    source = path / "**/*.parquet" if path.is_dir() else path
+    try:
+        return pl.scan_parquet(source, hive_partitioning=False).collect()
+    except FileNotFoundError:
+        raise UsageError(f"there is no Parquet file at {path.name}") from None
+    except pl.exceptions.PolarsError:
+        raise UsageError(f"{path.name} is no Parquet file that can be read, or its files have different columns") from None
+
+
+def _kind(dtype: Any) -> Kind | None:
+    if dtype.is_integer():
+        return "int"
+    if dtype.is_float() or dtype.is_decimal():
+        return "float"
+    if dtype == pl.Boolean:
+        return "bool"
+    return "text" if dtype in (pl.String, pl.Categorical, pl.Enum) else None
+
+
+def _describe(name: str, dtype: Any, terms: Terms) -> Column:
+    kind = _kind(dtype) or "text"
+    bounds, categories = terms.bounds.get(name), terms.categories.get(name)
+    if kind == "bool" and categories is None:
+        categories = (False, True)
+    return Column(
+        name,
+        kind,
+        None if bounds is None else _check_bounds(name, kind, bounds),
+        None if categories is None else _check_categories(name, kind, categories),
+    )
+
+
+def _check_bounds(name: str, kind: Kind, bounds: Any) -> tuple[float, float]:
+    wrong = UsageError(f"bounds of {name}: give (low, high), two finite numbers with low < high, such as (0, 110)")
+    if kind not in ("int", "float"):
+        raise UsageError(f"bounds of {name}: the column is {kind}, and only numbers have bounds")
+    try:
+        low, high = (float(b) for b in bounds)
+    except (TypeError, ValueError):
+        raise wrong from None
+    if not -(2.0**53) < low < high < 2.0**53:
+        raise wrong
+    if kind == "float":
+        return low, high
+    if not (low.is_integer() and high.is_integer()):
+        raise UsageError(f"bounds of {name}: the column holds integers, so its bounds must be whole")
+    return int(low), int(high)
+
+
+def _check_categories(name: str, kind: Kind, categories: Any) -> tuple[Scalar, ...]:
+    expected = {"int": int, "bool": bool, "text": str}.get(kind)
+    if expected is None:
+        raise UsageError(f"categories of {name}: the column is {kind}; categories are text, integers or booleans")
+    if isinstance(categories, str) or not isinstance(categories, Sequence):
+        raise UsageError(f"categories of {name}: give a list")
+    values: list[Any] = [c.item() if hasattr(c, "item") else c for c in categories]
+    if not all(type(c) is expected and len(str(c)) <= 1000 for c in values):
+        raise UsageError(f"categories of {name}: each must be {expected.__name__}, as the column is")
+    if not 1 <= len(values) <= MAX_GROUPS or len(set(values)) != len(values):
+        raise UsageError(f"categories of {name}: give 1 to {MAX_GROUPS} different ones")
+    return tuple(values)
+
+
+def _limit_contributions(frame: pl.DataFrame, terms: Terms) -> pl.DataFrame:
+    """Keep the first k rows of each id, which depends on nobody else's rows; rows without an id are nobody's, and go."""
+    if terms.privacy_unit == "row":
+        return frame
+    unit = pl.col(terms.privacy_unit)
+    known = frame.filter(unit.is_not_null())
+    return known.filter(pl.int_range(pl.len()).over(unit) < terms.max_contributions)
+
+
+class Store:
+    """The tables in a folder of the owner's state, and those kept in memory only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._memory: dict[str, pl.DataFrame] = {}
+        self._mocks: dict[str, pl.DataFrame] = {}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def put(self, name: str, version: int, prepared: Prepared, persist: bool) -> dict[str, str]:
+        """Keep a version; gives its file name and the digest that the journal commits to."""
+        file = f"{name}-v{version}-{secrets.token_hex(4)}.arrow"
+        if persist:
+            digest = self._write(file, prepared.table)
+            self._write(f"mock-{file}", prepared.mock)
+        else:
+            digest = hashlib.sha256(prepared.table.write_ipc(None, compression="uncompressed").getvalue()).hexdigest()
+            self._memory[file], self._mocks[file] = prepared.table, prepared.mock
+        return {"file": file, "digest": digest}
+
+    def table(self, file: str) -> pl.LazyFrame:
+        """The stored table, lazily; raises StateError if its file is gone."""
+        if file in self._memory:
+            return self._memory[file].lazy()
+        path = self._folder / file
+        if not path.is_file():
+            raise StateError("the file of a published table is missing from the state folder; withdraw and publish it again")
+        return pl.scan_ipc(path, memory_map=True)
+
+    def mock(self, file: str) -> pl.DataFrame:
+        """The mock of a version."""
+        if file not in self._mocks:
+            self._mocks[file] = pl.read_ipc(self._folder / f"mock-{file}", memory_map=False)
+        return self._mocks[file]
+
+    def digest(self, file: str) -> str:
+        """SHA-256 of a stored file, for the audit."""
+        path = self._folder / file
+        if not path.is_file():
+            raise StateError(f"the file {file} of a published table is missing")
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
+    def remove(self, file: str) -> None:
+        """Forget a version and delete its files."""
+        for kept in (self._memory, self._mocks):
+            kept.pop(file, None)
+        for name in (file, f"mock-{file}"):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def remove_others(self, files: set[str]) -> None:
+        """Delete what no published version refers to: left by a crash between writing and journaling."""
+        for path in self._folder.iterdir():
+            if path.name.removeprefix("mock-") not in files:
+                path.unlink()
+
+    def _write(self, file: str, table: pl.DataFrame) -> str:
+        partial = self._folder / f".{file}.partial"
+        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as out:
+            table.write_ipc(out, compression="uncompressed")
+            out.flush()
+            os.fsync(out.fileno())
+            out.seek(0)
+            digest = hashlib.file_digest(out, "sha256").hexdigest()
+        os.replace(partial, self._folder / file)
+        return digest

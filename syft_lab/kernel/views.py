@@ -1,0 +1,233 @@
+"""What the journal's entries mean: tables that are a fold over the log, and nothing else.
+
+`apply` is the only code that changes a view. The journal calls it in the transaction that appends the entry; the
+audit calls it again for every entry on an empty database, and compares. A view is never migrated: when `TABLES`
+changes, the views are dropped and folded anew.
+
+Amounts are integers: ε in 1e-6, δ in 1e-12 (`budget.accountant`). The CHECKs hold even if the code above them errs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from syft_lab import canonical
+from syft_lab.errors import StateError
+
+_ACCOUNT = """
+    epsilon_cap INTEGER NOT NULL, delta_cap INTEGER NOT NULL,
+    epsilon_spent INTEGER NOT NULL DEFAULT 0, delta_spent INTEGER NOT NULL DEFAULT 0,
+    epsilon_reserved INTEGER NOT NULL DEFAULT 0 CHECK (epsilon_reserved >= 0),
+    delta_reserved INTEGER NOT NULL DEFAULT 0 CHECK (delta_reserved >= 0),
+    CHECK (epsilon_spent >= 0 AND epsilon_spent + epsilon_reserved <= epsilon_cap),
+    CHECK (delta_spent >= 0 AND delta_spent + delta_reserved <= delta_cap)
+"""
+TABLES = {
+    "populations": f"(name TEXT PRIMARY KEY, {_ACCOUNT})",
+    "accounts": f"(analyst TEXT, population TEXT, {_ACCOUNT}, PRIMARY KEY (analyst, population))",
+    "datasets": "(name TEXT, version INTEGER, population TEXT NOT NULL, meta TEXT NOT NULL,"
+    " withdrawn INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, version))",
+    "invitations": "(id TEXT PRIMARY KEY, analyst TEXT NOT NULL, role TEXT NOT NULL, datasets TEXT NOT NULL,"
+    " expires TEXT NOT NULL, state TEXT NOT NULL, curve TEXT)",
+    "analysts": "(curve TEXT PRIMARY KEY, name TEXT NOT NULL, signing TEXT NOT NULL, role TEXT NOT NULL,"
+    " datasets TEXT NOT NULL, state TEXT NOT NULL)",
+    "rules": "(id INTEGER PRIMARY KEY, rule TEXT NOT NULL)",
+    "queries": "(request TEXT PRIMARY KEY, analyst TEXT NOT NULL, dataset TEXT NOT NULL, version INTEGER NOT NULL,"
+    " population TEXT NOT NULL, digest TEXT NOT NULL, epsilon INTEGER NOT NULL CHECK (epsilon > 0),"
+    " delta INTEGER NOT NULL CHECK (delta >= 0), state TEXT NOT NULL, entry INTEGER NOT NULL)",
+    "settings": "(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+}
+INDEXES = (
+    "CREATE INDEX questions ON queries (analyst, dataset, version, digest, epsilon, delta)",
+    "CREATE UNIQUE INDEX one_active_key ON analysts (name) WHERE state = 'active'",
+)
+STAMP = sha256(repr((TABLES, INDEXES)).encode()).hexdigest()
+
+Body = Mapping[str, Any]
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make all views, empty; drops those of another version of this code."""
+    for name, columns in TABLES.items():
+        db.execute(f"DROP TABLE IF EXISTS {name}")
+        db.execute(f"CREATE TABLE {name} {columns} STRICT")
+    for index in INDEXES:
+        db.execute(index)
+
+
+def apply(db: sqlite3.Connection, seq: int, kind: str, body: Body) -> None:
+    """Fold one entry into the views; raises sqlite3.IntegrityError where a CHECK forbids it."""
+    change = _CHANGES.get(kind)
+    if change is None:
+        raise StateError(f"the journal holds an entry of kind {ascii(kind)[:40]}; a newer Syft Lab wrote it: upgrade")
+    change(db, seq, body)
+
+
+def _text(value: Any) -> str:
+    return canonical.dumps(value).decode()
+
+
+def _nothing(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    """An entry that is a record only."""
+
+
+def _published(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    budget = body["new_population"]
+    if budget is not None:
+        db.execute(
+            "INSERT INTO populations (name, epsilon_cap, delta_cap) VALUES (?, ?, ?)",
+            (body["population"], budget["epsilon_micro"], budget["delta_pico"]),
+        )
+    db.execute(
+        "INSERT INTO datasets (name, version, population, meta) VALUES (?, ?, ?, ?)",
+        (body["dataset"], body["version"], body["population"], _text(body["meta"])),
+    )
+
+
+def _withdrawn(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("UPDATE datasets SET withdrawn = 1 WHERE name = ? AND version = ?", (body["dataset"], body["version"]))
+
+
+def _topped_up(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    amounts = (body["epsilon_micro"], body["delta_pico"], body["population"])
+    add = "SET epsilon_cap = epsilon_cap + ?, delta_cap = delta_cap + ?"
+    if body["analyst"] is None:
+        db.execute(f"UPDATE populations {add} WHERE name = ?", amounts)
+    else:
+        db.execute(
+            "INSERT OR IGNORE INTO accounts (analyst, population, epsilon_cap, delta_cap) VALUES (?, ?, 0, 0)",
+            (body["analyst"], body["population"]),
+        )
+        db.execute(f"UPDATE accounts {add} WHERE population = ? AND analyst = ?", (*amounts, body["analyst"]))
+
+
+def _invited(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute(
+        "INSERT INTO invitations (id, analyst, role, datasets, expires, state) VALUES (?, ?, ?, ?, ?, 'open')",
+        (body["invitation"], body["analyst"], body["role"], _text(body["datasets"]), body["expires"]),
+    )
+    for population, cap in body["budgets"].items():
+        # A second invitation raises a cap, and never gives back what was spent.
+        db.execute(
+            "INSERT INTO accounts (analyst, population, epsilon_cap, delta_cap) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (analyst, population) DO UPDATE SET"
+            " epsilon_cap = max(epsilon_cap, excluded.epsilon_cap), delta_cap = max(delta_cap, excluded.delta_cap)",
+            (body["analyst"], population, cap["epsilon_micro"], cap["delta_pico"]),
+        )
+
+
+def _enrolled(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    name = body["analyst"]
+    db.execute("UPDATE analysts SET state = 'replaced' WHERE name = ? AND state = 'active'", (name,))
+    db.execute(
+        "INSERT INTO analysts (curve, name, signing, role, datasets, state)"
+        " SELECT ?, analyst, ?, role, datasets, 'active' FROM invitations WHERE id = ?",
+        (body["curve"], body["signing"], body["invitation"]),
+    )
+    db.execute(
+        "UPDATE invitations SET state = 'used', curve = ? WHERE id = ?", (body["curve"], body["invitation"])
+    )  # fmt: skip
+
+
+def _rotated(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("UPDATE analysts SET state = 'replaced' WHERE curve = ?", (body["old_curve"],))
+    db.execute(
+        "INSERT INTO analysts (curve, name, signing, role, datasets, state)"
+        " SELECT ?, name, ?, role, datasets, 'active' FROM analysts WHERE curve = ?",
+        (body["curve"], body["signing"], body["old_curve"]),
+    )
+
+
+def _revoked(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("UPDATE analysts SET state = 'revoked' WHERE name = ? AND state = 'active'", (body["analyst"],))
+    db.execute("UPDATE invitations SET state = 'revoked' WHERE analyst = ? AND state = 'open'", (body["analyst"],))
+
+
+def _allowed(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("INSERT INTO rules (id, rule) VALUES (?, ?)", (body["rule"], _text(body["terms"])))
+
+
+def _disallowed(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("DELETE FROM rules WHERE id = ?", (body["rule"],))
+
+
+def _reserved(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    names = ("request", "analyst", "dataset", "version", "population", "digest")
+    db.execute(
+        "INSERT INTO queries (request, analyst, dataset, version, population, digest, epsilon, delta, state, entry)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
+        (*(body[n] for n in names), body["epsilon_micro"], body["delta_pico"], seq),
+    )
+    for table, where, key in _both_accounts(body["analyst"], body["population"]):
+        changed = db.execute(
+            f"UPDATE {table} SET epsilon_reserved = epsilon_reserved + ?, delta_reserved = delta_reserved + ? WHERE {where}",
+            (body["epsilon_micro"], body["delta_pico"], *key),
+        ).rowcount
+        if changed != 1:
+            raise sqlite3.IntegrityError(f"no account in {table}")
+
+
+def _settle(state: str) -> Callable[[sqlite3.Connection, int, Body], None]:
+    """A reservation ends: whatever came of it, its cost is spent."""
+
+    def settle(db: sqlite3.Connection, seq: int, body: Body) -> None:
+        row = db.execute(
+            "UPDATE queries SET state = ?, entry = ? WHERE request = ? AND state = 'reserved'"
+            " RETURNING analyst, population, epsilon, delta",
+            (state, seq, body["request"]),
+        ).fetchone()
+        if row is None:
+            raise sqlite3.IntegrityError("no such reservation")
+        analyst, population, epsilon, delta = row
+        for table, where, key in _both_accounts(analyst, population):
+            db.execute(
+                f"UPDATE {table} SET epsilon_reserved = epsilon_reserved - ?1, delta_reserved = delta_reserved - ?2,"
+                f" epsilon_spent = epsilon_spent + ?1, delta_spent = delta_spent + ?2 WHERE {where}",
+                (epsilon, delta, *key),
+            )
+
+    return settle
+
+
+def _both_accounts(analyst: str, population: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [
+        ("populations", "name = ?", (population,)),
+        ("accounts", "analyst = ? AND population = ?", (analyst, population)),
+    ]
+
+
+def _suspended(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("INSERT OR REPLACE INTO settings VALUES ('suspended', ?)", (str(seq),))
+
+
+def _restored(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("DELETE FROM settings WHERE name = 'suspended'")
+    for population, lost in body["lost"].items():
+        db.execute(
+            "UPDATE populations SET epsilon_spent = epsilon_spent + ?, delta_spent = delta_spent + ? WHERE name = ?",
+            (lost["epsilon_micro"], lost["delta_pico"], population),
+        )
+
+
+_CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
+    "opened": _nothing,
+    "published": _published,
+    "withdrawn": _withdrawn,
+    "topped_up": _topped_up,
+    "invited": _invited,
+    "enrolled": _enrolled,
+    "rotated": _rotated,
+    "revoked": _revoked,
+    "allowed": _allowed,
+    "disallowed": _disallowed,
+    "reserved": _reserved,
+    "released": _settle("released"),
+    "failed": _settle("failed"),
+    "interrupted": _settle("interrupted"),
+    "suspended": _suspended,
+    "restored": _restored,
+    "owner_key": _nothing,
+}

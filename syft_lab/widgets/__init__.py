@@ -1,0 +1,1 @@
+"""What notebooks show: given plain values, no domain logic."""

@@ -1,0 +1,110 @@
+"""Cards, gauges and tables as plain HTML, and as text for terminals and saved notebooks.
+
+Colours come from JupyterLab's theme variables, so that light and dark both read well; everything that others wrote is
+escaped, and characters that deceive the eye (controls, bidirectional marks, invisible ones) are shown as escapes.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_STYLE = """<style>
+.syft-card{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;max-width:46em;
+color:var(--jp-ui-font-color1,#1a1a1a);background:var(--jp-layout-color1,#fff);border:1px solid var(--jp-border-color2,#d0d0d0);
+border-left:4px solid var(--jp-brand-color1,#1976d2);border-radius:4px;padding:10px 14px;margin:4px 0;overflow-wrap:anywhere}
+.syft-card h4{margin:0 0 6px;font-size:14px;font-weight:600}
+.syft-card .syft-dim{color:var(--jp-ui-font-color2,#616161)}
+.syft-card dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:4px 0}
+.syft-card dt{color:var(--jp-ui-font-color2,#616161)}.syft-card dd{margin:0}
+.syft-card table{border-collapse:collapse;margin:6px 0;font-size:12px}
+.syft-card th,.syft-card td{text-align:left;padding:2px 12px 2px 0;border:none;background:none;
+color:var(--jp-ui-font-color1,#1a1a1a);vertical-align:top}
+.syft-card th{color:var(--jp-ui-font-color2,#616161);font-weight:500}
+.syft-gauge{display:flex;height:10px;border-radius:5px;overflow:hidden;margin:3px 0;max-width:30em;
+background:var(--jp-layout-color3,#e0e0e0)}
+.syft-gauge .spent{background:var(--jp-warn-color1,#e65100)}.syft-gauge .reserved{background:var(--jp-warn-color3,#ffb74d)}
+.syft-gauge .next{background:var(--jp-brand-color2,#64b5f6)}
+.syft-warn{color:var(--jp-error-color1,#c62828);font-weight:600}
+.syft-card code{font-size:12px;color:inherit;background:var(--jp-layout-color2,#eee);padding:0 3px;border-radius:2px}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One budget: amounts in ε. ``next`` is what the next question would take."""
+
+    label: str
+    cap: float
+    spent: float
+    reserved: float
+    next: float = 0.0
+    note: str = ""
+
+    @property
+    def left(self) -> float:
+        """What may still be asked for."""
+        return self.cap - self.spent - self.reserved
+
+    def text(self) -> str:
+        """One line with a bar of 20 characters."""
+        cells = 20
+        full = min(cells, round(cells * self.spent / self.cap)) if self.cap else 0
+        part = min(cells - full, round(cells * self.reserved / self.cap)) if self.cap else 0
+        bar = "█" * full + "▒" * part + "·" * (cells - full - part)
+        line = f"{self.label}: [{bar}] ε spent {self.spent:g}, reserved {self.reserved:g}, left {self.left:g} of {self.cap:g}"
+        return "; ".join(
+            [line, *([f"the next question takes {self.next:g}"] if self.next else []), *([self.note] if self.note else [])]
+        )
+
+    def html(self) -> str:
+        """A bar with its numbers."""
+        share = {k: 100 * getattr(self, k) / self.cap if self.cap else 0 for k in ("spent", "reserved")}
+        share["next"] = min(100 * self.next / self.cap if self.cap else 0, 100 - share["spent"] - share["reserved"])
+        parts = "".join(f'<div class="{k}" style="width:{v:.2f}%"></div>' for k, v in share.items())
+        asked = f" · the next question takes {self.next:g}" if self.next else ""
+        note = f'<div class="syft-dim">{safe(self.note)}</div>' if self.note else ""
+        label = f"{self.label}: spent {self.spent:g}, reserved {self.reserved:g}, left {self.left:g} of {self.cap:g}"
+        return (
+            f'<div><b>{safe(self.label)}</b> <span class="syft-dim">ε spent {self.spent:g} · reserved {self.reserved:g} · '
+            f"left <b>{self.left:g}</b> of {self.cap:g}{asked}</span>"
+            f'<div class="syft-gauge" role="img" aria-label="{safe(label)}">{parts}</div>{note}</div>'
+        )
+
+
+def safe(text: object) -> str:
+    """``text`` for HTML: escaped, and with deceiving characters spelled out."""
+    return html.escape(visible(text))
+
+
+def visible(text: object) -> str:
+    """``text`` with control, bidirectional and invisible characters spelled out as escapes."""
+    deceiving = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in deceiving else c.encode("unicode_escape").decode() for c in str(text)
+    )
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> str:
+    """A list of names and values."""
+    return "<dl>" + "".join(f"<dt>{safe(k)}</dt><dd>{safe(v)}</dd>" for k, v in pairs) + "</dl>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> str:
+    """A small table, or the sentence ``empty``."""
+    body = "".join("<tr>" + "".join(f"<td>{safe(c)}</td>" for c in row) + "</tr>" for row in rows)
+    if not body:
+        return f'<div class="syft-dim">{safe(empty)}</div>'
+    return "<table><tr>" + "".join(f"<th>{safe(h)}</th>" for h in head) + f"</tr>{body}</table>"
+
+
+def card(title: str, *parts: str) -> str:
+    """A card; ``parts`` are HTML made by the functions here."""
+    return f'{_STYLE}<div class="syft-card"><h4>{safe(title)}</h4>{"".join(parts)}</div>'
+
+
+def note(text: str, warn: bool = False) -> str:
+    """A sentence, dim or as a warning."""
+    return f'<div class="{"syft-warn" if warn else "syft-dim"}">{safe(text)}</div>'

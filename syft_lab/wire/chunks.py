@@ -1,0 +1,84 @@
+"""Large messages in pieces: pure bookkeeping of transfers, as docs/protocol.md lays them out.
+
+`pieces` cuts, `Transfer` puts together again. Nothing is allocated before the header was judged, and never more than
+its kind may carry; numpy's ``empty`` touches no page before a piece fills it, so that memory grows with what came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from syft_lab.errors import WireError
+from syft_lab.wire.codec import MAX_FRAMES, Frame, Header
+
+PIECE = 8 << 20
+WINDOW = 4
+MAX_WIRE_FRAME = PIECE + (1 << 20)
+STALE_SECONDS = 60.0
+
+
+def size_of(payload: Sequence[Frame]) -> int:
+    """Bytes in all frames together."""
+    return sum(memoryview(p).nbytes for p in payload)
+
+
+def opening(transfer: bytes, payload: Sequence[Frame]) -> bytes:
+    """The first frame of an ``O`` message: the transfer and the sizes to come."""
+    return b"O" + transfer + b"".join(memoryview(p).nbytes.to_bytes(8, "big") for p in payload)
+
+
+def pieces(transfer: bytes, payload: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """The ``C`` messages of a payload, in order; the data are views, not copies."""
+    index = 0
+    for frame in payload:
+        view = memoryview(frame).cast("B")
+        for start in range(0, view.nbytes, PIECE):
+            yield [b"C" + transfer + index.to_bytes(4, "big"), view[start : start + PIECE]]
+            index += 1
+
+
+class Transfer:
+    """A large message on its way in. Raises WireError for sizes beyond the limits and for a piece out of order."""
+
+    def __init__(self, header: Header, first: bytes, max_payload: int) -> None:
+        sizes = [int.from_bytes(first[i : i + 8], "big") for i in range(9, len(first), 8)]
+        if (len(first) - 9) % 8 or not 1 <= len(sizes) <= MAX_FRAMES:
+            raise WireError("an opening frame holds a transfer and 1 to 32 sizes")
+        if sum(sizes) > min(max_payload, header.kind.max_payload):
+            raise WireError(f"a payload of {sum(sizes)} bytes is larger than the limit for {header.kind.kind} here")
+        self.header = header
+        self.count = 0
+        self.touched = time.monotonic()
+        self._buffers = [np.empty(n, np.uint8).data.cast("B") for n in sizes]
+        self._frame = self._filled = 0
+        self._skip_full()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte came."""
+        return self._frame == len(self._buffers)
+
+    @property
+    def payload(self) -> list[Frame]:
+        """The frames put together; zero-copy views."""
+        return list(self._buffers)
+
+    def add(self, index: int, data: Frame) -> None:
+        """Take the next piece; copies it into its place."""
+        piece = memoryview(data).cast("B")
+        room = 0 if self.complete else self._buffers[self._frame].nbytes - self._filled
+        if index != self.count or not 0 < piece.nbytes <= min(PIECE, room):
+            raise WireError("a piece of a large message is out of order or too long; the transfer ends")
+        self._buffers[self._frame][self._filled : self._filled + piece.nbytes] = piece
+        self._filled += piece.nbytes
+        self.count += 1
+        self.touched = time.monotonic()
+        self._skip_full()
+
+    def _skip_full(self) -> None:
+        while not self.complete and self._filled == self._buffers[self._frame].nbytes:
+            self._frame += 1
+            self._filled = 0

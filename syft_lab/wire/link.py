@@ -1,0 +1,264 @@
+"""The transport seam: messages over anything that carries lists of frames, and an in-memory twin for tests.
+
+`Endpoint` is one side of one connection: it cuts large messages into pieces and puts them together. `Client` asks and
+waits for the reply with the same id. `Hub` serves many connections: one endpoint each, a handler for every request.
+Who is at the other end is the transport's to say, by public key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from syft_lab.errors import BusyError, ConnectionLost, LabError, WireError, from_code
+from syft_lab.wire import chunks, codec
+from syft_lab.wire.codec import Frame
+from syft_lab.wire.messages import VERSIONS, Message, Refused
+
+Send = Callable[[list[Frame]], Awaitable[None]]
+Handler = Callable[[str, Message], Awaitable[Message]]
+IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
+CONNECTIONS = 4096
+
+
+class Transport(Protocol):
+    """Carries lists of frames in order. `receive` raises ConnectionLost when the other side is gone."""
+
+    async def send(self, frames: list[Frame]) -> None:
+        """Send one wire message."""
+
+    async def receive(self) -> Sequence[Frame]:
+        """The next wire message."""
+
+    def close(self) -> None:
+        """End the connection; idempotent."""
+
+
+class Endpoint:
+    """One side of one connection. ``max_payload`` bounds what the other side may make us allocate."""
+
+    def __init__(self, send: Send, max_payload: int) -> None:
+        self._send = send
+        self._max_payload = max_payload
+        self._incoming: dict[bytes, chunks.Transfer] = {}
+        self._windows: dict[bytes, asyncio.Semaphore] = {}
+
+    async def put(self, message: Message, id: int, version: int = VERSIONS[-1]) -> None:
+        """Send a message, in pieces if it is large."""
+        header, *payload = codec.encode(message, id, version)
+        if chunks.size_of(payload) <= chunks.PIECE:
+            await self._send([b"M", header, *payload])
+            return
+        transfer = os.urandom(8)
+        window = self._windows[transfer] = asyncio.Semaphore(chunks.WINDOW)
+        try:
+            await self._send([chunks.opening(transfer, payload), header])
+            for piece in chunks.pieces(transfer, payload):
+                await asyncio.wait_for(window.acquire(), chunks.STALE_SECONDS)
+                await self._send(piece)
+        except TimeoutError:
+            raise ConnectionLost("the other side stopped taking a large message; try again") from None
+        finally:
+            del self._windows[transfer]
+
+    async def take(self, frames: Sequence[Frame]) -> tuple[Message, int] | None:
+        """Take a wire message in; gives the message and its id once it is whole. Raises WireError."""
+        first = bytes(frames[0][:512]) if frames else b""
+        if first == b"M":
+            return codec.decode(frames[1:])
+        transfer = first[1:9]
+        if first[:1] == b"O" and len(frames) == 2 and len(transfer) == 8:
+            self._open(transfer, first, frames[1])
+        elif first[:1] == b"C" and len(frames) == 2 and len(first) == 13:
+            return await self._piece(transfer, int.from_bytes(first[9:], "big"), frames[1])
+        elif first[:1] == b"A" and len(frames) == 1 and len(first) == 13:
+            if transfer in self._windows:
+                self._windows[transfer].release()
+        else:
+            raise WireError("a wire message begins with M, O, C or A")
+        return None
+
+    def _open(self, transfer: bytes, first: bytes, header: Frame) -> None:
+        now = time.monotonic()
+        stale = [k for k, t in self._incoming.items() if now - t.touched > chunks.STALE_SECONDS]
+        for key in stale:
+            del self._incoming[key]
+        if transfer in self._incoming or len(self._incoming) >= TRANSFERS:
+            raise WireError(f"at most {TRANSFERS} large messages travel at a time on one connection")
+        found = chunks.Transfer(codec.read_header(header), first, self._max_payload)
+        self._incoming[transfer] = found
+
+    async def _piece(self, transfer: bytes, index: int, data: Frame) -> tuple[Message, int] | None:
+        found = self._incoming.get(transfer)
+        if found is None:
+            raise WireError("a piece of no open transfer")
+        try:
+            found.add(index, data)
+        except WireError:
+            del self._incoming[transfer]
+            raise
+        await self._send([b"A" + transfer + found.count.to_bytes(4, "big")])
+        if not found.complete:
+            return None
+        del self._incoming[transfer]
+        return found.header.message(found.payload), found.header.id
+
+
+class Client:
+    """The asking side of a connection: any number of requests at a time, each answered or failed.
+
+    Lives on one event loop. ``on_close`` is called once, when the connection is gone.
+    """
+
+    def __init__(self, transport: Transport, max_payload: int = 1 << 30) -> None:
+        self._transport = transport
+        self._endpoint = Endpoint(transport.send, max_payload)
+        self._ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self.closed = False
+
+    async def request(self, message: Message, timeout: float) -> Message:
+        """Send a message and wait for its reply; raises the error in a `Refused`, or ConnectionLost after ``timeout`` s."""
+        if self.closed:
+            raise ConnectionLost("this connection is closed; connect again")
+        id = next(self._ids)
+        reply = self._pending[id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._endpoint.put(message, id)
+                found: Message = await reply
+        except TimeoutError:
+            raise ConnectionLost(f"the owner did not answer within {timeout:g} s; ask again, or ask the owner") from None
+        finally:
+            self._pending.pop(id, None)
+        if isinstance(found, Refused):
+            raise from_code(found.code, found.text)
+        return found
+
+    def close(self) -> None:
+        """End the connection; pending requests fail with ConnectionLost."""
+        self._reader.cancel()
+        self._end(ConnectionLost("the connection was closed while an answer was pending"))
+
+    def _end(self, error: LabError) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._transport.close()
+        for reply in self._pending.values():
+            if not reply.done():
+                reply.set_exception(error)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                found = await self._endpoint.take(await self._transport.receive())
+                if found is not None:
+                    reply = self._pending.get(found[1])
+                    if reply is not None and not reply.done():
+                        reply.set_result(found[0])
+        except (ConnectionLost, WireError) as error:
+            self._end(error)
+
+
+class Hub:
+    """The serving side of many connections. ``handler(key, message)`` gives the reply or raises an error of the tree."""
+
+    def __init__(self, handler: Handler, max_payload: int) -> None:
+        self._handler = handler
+        self._max_payload = max_payload
+        self._endpoints: dict[bytes, Endpoint] = {}
+        self._in_hand: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def feed(self, connection: bytes, key: str, frames: Sequence[Frame], send: Send) -> None:
+        """Take a wire message from ``connection``, whose other end holds ``key``. Call it on the event loop."""
+        endpoint = self._endpoints.get(connection)
+        if endpoint is None:
+            if len(self._endpoints) >= CONNECTIONS:  # the oldest; a live one that lost a transfer is told so
+                del self._endpoints[next(iter(self._endpoints))]
+            endpoint = self._endpoints[connection] = Endpoint(send, self._max_payload)
+        task = asyncio.get_running_loop().create_task(self._take(endpoint, key, frames))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def drop(self, connection: bytes) -> None:
+        """Forget a connection that is gone."""
+        self._endpoints.pop(connection, None)
+
+    async def drain(self, timeout: float) -> None:
+        """Wait until the requests in hand are answered, for ``timeout`` seconds at most; then cancel the rest."""
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=timeout)
+            for task in left:
+                task.cancel()
+
+    async def _take(self, endpoint: Endpoint, key: str, frames: Sequence[Frame]) -> None:
+        try:
+            found = await endpoint.take(frames)
+        except WireError as error:
+            id = codec.id_of(frames[1]) if len(frames) > 1 else 0
+            if id:
+                await self._reply(endpoint, Refused(error.code, str(error)), id)
+            return
+        if found is not None:
+            await self._serve(endpoint, key, *found)
+
+    async def _serve(self, endpoint: Endpoint, key: str, message: Message, id: int) -> None:
+        if self._in_hand[key] >= IN_HAND or self._in_hand.total() >= IN_HAND_ALL:
+            busy = f"the owner has {self._in_hand[key]} of your requests in hand; wait for their answers, then ask again"
+            await self._reply(endpoint, Refused(BusyError.code, busy), id)
+            return
+        self._in_hand[key] += 1
+        try:
+            reply = await self._handler(key, message)
+        except LabError as error:
+            reply = Refused(error.code, str(error))
+        except Exception:
+            # A fault of ours: its text might hold anything, so the other side learns only that it happened.
+            reply = Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
+        finally:
+            self._in_hand[key] -= 1
+            if not self._in_hand[key]:
+                del self._in_hand[key]
+        await self._reply(endpoint, reply, id)
+
+    async def _reply(self, endpoint: Endpoint, reply: Message, id: int) -> None:
+        # If whoever asked is gone, the answer is kept, and asking again gives it.
+        with contextlib.suppress(ConnectionLost):
+            await endpoint.put(reply, id)
+
+
+class MemoryTransport:
+    """The in-memory twin: what a test connects to a `Hub` in place of a socket. Copies frames, as a socket would."""
+
+    def __init__(self, hub: Hub, key: str) -> None:
+        self._hub, self._key = hub, key
+        self._name = os.urandom(8)
+        self._inbox: asyncio.Queue[Sequence[Frame] | None] = asyncio.Queue()
+
+    async def send(self, frames: list[Frame]) -> None:
+        """Hand the frames to the hub."""
+        self._hub.feed(self._name, self._key, [bytes(f) for f in frames], self._deliver)
+
+    async def _deliver(self, frames: list[Frame]) -> None:
+        self._inbox.put_nowait([bytes(f) for f in frames])
+
+    async def receive(self) -> Sequence[Frame]:
+        """The hub's next wire message."""
+        found = await self._inbox.get()
+        if found is None:
+            raise ConnectionLost("the connection broke while an answer was pending")
+        return found
+
+    def close(self) -> None:
+        """End the connection."""
+        self._hub.drop(self._name)
+        self._inbox.put_nowait(None)

@@ -1,0 +1,206 @@
+"""The protocol on one page: every message, as docs/protocol.md lists them.
+
+Frozen dataclasses; a field's annotation is its type on the wire (``str``, ``int``, ``bytes``, ``list[...]``), and
+`codec` checks it. ``payload`` is not a field of the header: it travels as raw frames behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+VERSIONS = (1,)
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages. ``kind`` is the name on the wire; ``max_payload`` the bytes of payload it may carry."""
+
+    kind: ClassVar[str] = ""
+    max_payload: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class Hello(Message):
+    """First message of a known key; ``head`` is JSON of the last signed head held, or empty."""
+
+    kind = "hello"
+    versions: list[int]
+    software: str
+    head: bytes = b""
+
+
+@dataclass(frozen=True)
+class Welcome(Message):
+    """The owner's card and head, with the proof that its log continues the head that was sent."""
+
+    kind = "welcome"
+    version: int
+    owner: bytes
+    head: bytes
+    proof: list[bytes]
+    restored: list[bytes] = field(default_factory=list)
+    next_curve: str = ""
+    next_signature: bytes = b""
+
+
+@dataclass(frozen=True)
+class Enrol(Message):
+    """The one message that an invitation's key may send: the long-term keys, signed."""
+
+    kind = "enrol"
+    versions: list[int]
+    software: str
+    curve: str
+    signing: str
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Enrolled(Message):
+    """The analyst's name and role at this owner."""
+
+    kind = "enrolled"
+    version: int
+    analyst: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Ping(Message):
+    """Answered by `Pong` with the same payload."""
+
+    kind = "ping"
+    max_payload = 1 << 30
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Pong(Message):
+    """Answer to `Ping`."""
+
+    kind = "pong"
+    max_payload = 1 << 30
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Datasets(Message):
+    """What may this analyst ask about?"""
+
+    kind = "datasets"
+
+
+@dataclass(frozen=True)
+class Catalogue(Message):
+    """JSON list of the datasets open to this analyst: public facts only."""
+
+    kind = "catalogue"
+    datasets: bytes
+
+
+@dataclass(frozen=True)
+class Mock(Message):
+    """The mock of a dataset, please."""
+
+    kind = "mock"
+    dataset: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Table(Message):
+    """A mock as one payload frame, an uncompressed Arrow IPC stream."""
+
+    kind = "table"
+    max_payload = 1 << 30
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Price(Message):
+    """What would this query cost, and how exact would it be?"""
+
+    kind = "price"
+    dataset: str
+    version: int
+    query: bytes
+    epsilon: int
+    delta: int
+
+
+@dataclass(frozen=True)
+class Priced(Message):
+    """JSON: cost, the public part of the error, the account, and what a policy would say."""
+
+    kind = "priced"
+    quote: bytes
+
+
+@dataclass(frozen=True)
+class Release(Message):
+    """Run the query and release its value. ``request`` makes it idempotent; ``held`` is the size of the head held."""
+
+    kind = "release"
+    request: str
+    dataset: str
+    version: int
+    query: bytes
+    epsilon: int
+    delta: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Released(Message):
+    """JSON of the value, and its receipt."""
+
+    kind = "released"
+    value: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True)
+class Account(Message):
+    """How much of my budgets is left?"""
+
+    kind = "account"
+
+
+@dataclass(frozen=True)
+class Accounts(Message):
+    """JSON list of this analyst's accounts, one a population."""
+
+    kind = "accounts"
+    accounts: bytes
+
+
+@dataclass(frozen=True)
+class Rotate(Message):
+    """New keys of this analyst, signed by the old and by the new Ed25519 key."""
+
+    kind = "rotate"
+    curve: str
+    signing: str
+    old_signature: bytes
+    new_signature: bytes
+
+
+@dataclass(frozen=True)
+class Rotated(Message):
+    """The new keys hold; the old ones are refused."""
+
+    kind = "rotated"
+
+
+@dataclass(frozen=True)
+class Refused(Message):
+    """No, with the code of an error in `syft_lab.errors` and a text for people."""
+
+    kind = "refused"
+    code: str
+    text: str
+
+
+KINDS: Mapping[str, type[Message]] = {kind.kind: kind for kind in Message.__subclasses__()}
