@@ -9,7 +9,7 @@ from typing import Any
 from syft_lab.budget.accountant import MICRO, Cost, plain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rule:
     """``dp`` questions about ``dataset`` that cost at most ``epsilon_micro`` each; ``analyst`` None means everybody."""
 
@@ -28,7 +28,7 @@ class Rule:
         """The terms, as the journal keeps them."""
         return {"kind": self.kind, "dataset": self.dataset, "epsilon_micro": self.epsilon_micro, "analyst": self.analyst}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         who = self.analyst or "everybody"
         return f"rule {self.id}: {who} may ask DP questions about {self.dataset} at ε ≤ {plain(self.epsilon_micro)} each"
 

@@ -31,11 +31,12 @@ def seal(prepared: Prepared, answer: Answer) -> dict[str, Any]:
 def guarantee(prepared: Prepared, unit: str) -> dict[str, Any]:
     """What the receipt says about the mechanism and the promise."""
     k = prepared.schema.max_contributions
+    one = "one row" if unit == "row" else f"one {unit} with all its rows (at most {k})"
     epsilon = format(prepared.cost.epsilon / 1e6, "g")
     return {
         "guarantee": f"{epsilon}-differential privacy",
         "measure": "max-divergence (pure ε)",
-        "neighbours": f"add or remove one {'row' if unit == 'row' else 'unit of ' + unit} with all its rows (at most {k})",
+        "neighbours": f"add or remove {one}",
         "mechanism": "OpenDP make_private_lazyframe, discrete Laplace noise",
         "scales": {name: format(scale, ".12g") for name, scale in prepared.scales.items()},
         "isolation": ISOLATION,

@@ -1,0 +1,154 @@
+"""The expression tree: parsing strangers' JSON, types and bounds, and messages made of public facts."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syft_lab.errors import LabError, QueryError, WireError
+from syft_lab.expr import (
+    MAX_DEPTH, OPERATIONS, Col, Column, Lit, Op, Query, Schema, columns_of, infer, parse_query, schema_from_json, schema_to_json,
+)  # fmt: skip
+
+SCHEMA = Schema(
+    (
+        Column("age", "int", (0, 110)),
+        Column("los", "float", (0.0, 60.0)),
+        Column("free", "float"),
+        Column("ward", "text", None, ("er", "icu")),
+        Column("flag", "bool", None, (False, True)),
+        Column("note", "text"),
+    ),
+    3,
+    10_000_000,
+)
+age, los, free, ward, flag, note = (Col(c.name) for c in SCHEMA.columns)
+
+leaves = st.sampled_from([age, los, free, ward, flag, note, Lit(1), Lit(2.5), Lit(True), Lit("er"), Lit("both")])
+nodes = st.recursive(
+    leaves, lambda inner: st.builds(Op, st.sampled_from(sorted(OPERATIONS)), st.lists(inner, max_size=4).map(tuple)), max_leaves=12
+)
+
+
+@given(nodes)
+def test_any_tree_has_a_type_or_is_refused_in_words(node):
+    try:
+        found = infer(node, SCHEMA)
+    except QueryError as error:
+        assert str(error)
+    else:
+        assert found.low <= found.high
+
+
+@given(st.sampled_from(["count", "sum", "mean"]), st.none() | nodes, st.none() | nodes, st.lists(st.text(max_size=5), max_size=3))
+def test_a_query_survives_its_own_json(aggregate, value, chosen, by):
+    query = Query(aggregate, value, chosen, tuple(by))
+    again = parse_query(query.canonical())
+    assert again.canonical() == query.canonical()
+    assert again.digest == query.digest
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["op", "args", "column", "literal", "aggregate", "value", "filter", "by"]), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_any_json_is_a_query_or_one_error(value):
+    try:
+        data = json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return
+    try:
+        parse_query(data).check(SCHEMA)
+    except LabError as error:
+        assert str(error)
+
+
+def test_deep_and_wide_trees_are_refused():
+    deep = '{"op":"not","args":[' * (MAX_DEPTH + 2) + '{"literal":true}' + "]}" * (MAX_DEPTH + 2)
+    wide = '{"op":"is_in","args":[' + ",".join(['{"literal":1}'] * 1200) + "]}"
+    for tree in (deep, wide):
+        with pytest.raises(WireError, match="at most"):
+            parse_query(('{"aggregate":"count","value":null,"by":[],"filter":' + tree + "}").encode())
+
+
+@pytest.mark.parametrize(
+    ("node", "bounds"),
+    [
+        (Op("add", (age, Lit(5))), (5, 115)),
+        (Op("sub", (age, los)), (-60, 110)),
+        (Op("mul", (age, Lit(-2))), (-220, 0)),
+        (Op("truediv", (los, Lit(2))), (0, 30)),
+        (Op("floordiv", (age, Lit(10))), (0, 11)),
+        (Op("mod", (age, Lit(7))), (0, 7)),
+        (Op("clip", (free, Lit(0), Lit(9))), (0, 9)),
+        (Op("clip", (age, Lit(200), Lit(300))), (200, 300)),
+        (Op("cast", (los, Lit("int"))), (0, 60)),
+        (Op("cast", (flag, Lit("int"))), (0, 1)),
+        (Op("fill_null", (age, Lit(-1))), (-1, 110)),
+    ],
+)
+def test_bounds_follow_the_operations(node, bounds):
+    found = infer(node, SCHEMA)
+    assert (found.low, found.high) == bounds
+
+
+@pytest.mark.parametrize(
+    ("node", "word"),
+    [
+        (Col("nope"), "no column"),
+        (Op("gt", (ward, Lit("er"))), "== and !="),
+        (Op("eq", (ward, Lit("oncology"))), "no category"),
+        (Op("eq", (age, Lit("er"))), "compared with"),
+        (Op("add", (ward, Lit(1))), "needs numbers"),
+        (Op("add", (flag, Lit(1))), "astype"),
+        (Op("and", (age, flag)), "brackets"),
+        (Op("mod", (age, los)), "positive constant"),
+        (Op("floordiv", (age, Lit(0))), "positive constant"),
+        (Op("cast", (note, Lit("int"))), "could fail on a private row"),
+        (Op("cast", (age, Lit("text"))), "astype takes"),
+        (Op("clip", (los, Lit(9), Lit(1))), "lower one first"),
+        (Op("is_in", (age,)), "1 to 100"),
+        (Op("fill_null", (note, Lit("x"))), "fillna"),
+        (Op("launch", (age,)), "no operation"),
+        (Op("mul", (Op("mul", (Op("mul", (age,) * 2),) * 2),) * 2), "2**53"),
+    ],
+)
+def test_what_can_not_be_is_refused_by_name(node, word):
+    with pytest.raises(QueryError, match=word.replace("*", r"\*")):
+        infer(node, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        (Query("sum", free), "bounds, and there are none for free"),
+        (Query("mean", Op("truediv", (age, los))), "needs bounds"),
+        (Query("sum", note), "text has no meaning"),
+        (Query("sum"), "needs a column"),
+        (Query("count", None, age), "true or false"),
+        (Query("count", None, None, ("age",)), "declare its categories"),
+        (Query("count", None, None, ("ward", "ward")), "different columns"),
+        (Query("count", None, None, ("ward", "flag", "age")), "one or two"),
+        (Query("sum", Lit(3)), "constant"),
+    ],
+)
+def test_a_query_that_can_not_be_made_private_says_which_part(query, word):
+    with pytest.raises(QueryError, match=word):
+        query.check(SCHEMA)
+
+
+def test_the_columns_of_a_tree_come_in_reading_order():
+    assert list(columns_of(Op("add", (age, Op("mul", (los, age)))))) == ["age", "los", "age"]
+
+
+def test_a_schema_survives_json_and_odd_ones_are_refused():
+    assert schema_from_json(json.loads(json.dumps(schema_to_json(SCHEMA)))) == SCHEMA
+    for odd in (None, {}, {"columns": []}, {"columns": [{"name": 1}], "max_contributions": 1, "max_rows": 1}):
+        with pytest.raises(WireError):
+            schema_from_json(odd)
