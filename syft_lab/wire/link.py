@@ -132,7 +132,7 @@ class Client:
         reply = self._pending[id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout):
-                await self._endpoint.put(message, id)
+                await self._put(message, id, reply)
                 found: Message = await reply
         except TimeoutError:
             raise ConnectionLost(f"the owner did not answer within {timeout:g} s; ask again, or ask the owner") from None
@@ -141,6 +141,19 @@ class Client:
         if isinstance(found, Refused):
             raise from_code(found.code, found.text)
         return found
+
+    async def _put(self, message: Message, id: int, reply: asyncio.Future[Message]) -> None:
+        """Send; a large message stops being sent once its reply, a refusal, is there."""
+        if chunks.size_of(getattr(message, "payload", ())) <= chunks.PIECE:
+            await self._endpoint.put(message, id)
+            return
+        sending = asyncio.ensure_future(self._endpoint.put(message, id))
+        try:
+            await asyncio.wait((sending, reply), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            sending.cancel()
 
     def close(self) -> None:
         """End the connection; pending requests fail with ConnectionLost."""

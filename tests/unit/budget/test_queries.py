@@ -1,0 +1,215 @@
+"""Lowering means what pandas means; preparing sees public facts only; running fails closed."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syft_lab.budget import queries
+from syft_lab.budget.accountant import Cost, cost
+from syft_lab.budget.tables import encode
+from syft_lab.errors import FailedError, QueryError
+from syft_lab.expr import Col, Column, Lit, Op, Query, Schema
+
+SCHEMA = Schema(
+    (
+        Column("a", "int", (-5, 9)),
+        Column("x", "float", (-4.0, 6.0)),
+        Column("b", "bool", None, (False, True)),
+        Column("c", "text", None, ("u", "v", "w")),
+        Column("t", "text"),
+    ),
+    2,
+    10_000_000,
+)
+a, x, b, c, t = (Col(n) for n in "axbct")
+
+
+def frame(rows):
+    """The rows as polars, as publishing would have them, and as pandas."""
+    table = pl.DataFrame(
+        {"a": [r[0] for r in rows], "x": [r[1] for r in rows], "b": [r[2] for r in rows],
+         "c": [r[3] for r in rows], "t": [r[4] for r in rows]},
+        schema={"a": pl.Int64, "x": pl.Float64, "b": pl.Boolean, "c": pl.String, "t": pl.String},
+    )  # fmt: skip
+    return table, pd.DataFrame({"a": [float("nan") if r[0] is None else float(r[0]) for r in rows],
+                                "x": [float("nan") if r[1] is None else r[1] for r in rows],
+                                "b": [r[2] for r in rows], "c": [r[3] for r in rows], "t": [r[4] for r in rows]})  # fmt: skip
+
+
+rows = st.lists(
+    st.tuples(
+        st.none() | st.integers(-5, 9),
+        st.none() | st.sampled_from([-4.0, -1.5, 0.0, 2.0, 6.0, math.inf, -math.inf, math.nan]),
+        st.booleans(),
+        st.none() | st.sampled_from(["u", "v", "other"]),
+        st.none() | st.sampled_from(["p", "q"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+numbers = st.recursive(
+    st.sampled_from([a, x]),
+    lambda inner: st.one_of(
+        st.builds(lambda n, l, r: Op(n, (l, r)), st.sampled_from(["add", "sub", "mul", "truediv"]), inner, inner | st.just(Lit(2))),
+        st.builds(lambda v: Op("fill_null", (v, Lit(1))), inner),
+        st.builds(lambda v: Op("cast", (v, Lit("float"))), inner),
+    ),
+    max_leaves=4,
+)
+conditions = st.recursive(
+    st.one_of(
+        st.builds(
+            lambda n, l, r: Op(n, (l, r)),
+            st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"]),
+            numbers,
+            numbers | st.sampled_from([Lit(0), Lit(1.5)]),
+        ),
+        st.builds(lambda n, r: Op(n, (c, r)), st.sampled_from(["eq", "ne"]), st.sampled_from([Lit("u"), Lit("w")])),
+        st.builds(lambda n: Op(n, (t, Lit("p"))), st.sampled_from(["eq", "ne"])),
+        st.builds(lambda v: Op("is_null", (v,)), numbers | st.sampled_from([c, t])),
+        st.builds(lambda v: Op("is_in", (v, Lit(0), Lit(2))), numbers),
+        st.builds(
+            lambda v, s: Op("between", (v, Lit(-1), Lit(2), Lit(s))), numbers, st.sampled_from(["both", "left", "right", "neither"])
+        ),
+        st.just(b),
+    ),
+    lambda inner: st.builds(lambda v: Op("not", (v,)), inner)
+    | st.builds(lambda n, l, r: Op(n, (l, r)), st.sampled_from(["and", "or", "xor"]), inner, inner),
+    max_leaves=4,
+)
+
+_PANDAS = {"eq": "__eq__", "ne": "__ne__", "lt": "__lt__", "le": "__le__", "gt": "__gt__", "ge": "__ge__", "and": "__and__",
+           "or": "__or__", "xor": "__xor__", "add": "__add__", "sub": "__sub__", "mul": "__mul__", "truediv": "__truediv__"}  # fmt: skip
+
+
+def in_pandas(node, table):
+    """The same expression by pandas itself: what an analyst expects."""
+    if isinstance(node, Col):
+        column = table[node.name]
+        if node.name == "c":
+            return column.where(column.isin(["u", "v", "w"]), None)
+        return column
+    if isinstance(node, Lit):
+        return node.value
+    first, *others = (in_pandas(n, table) for n in node.args)
+    if node.name in _PANDAS:
+        return getattr(first, _PANDAS[node.name])(*others)
+    return {
+        "not": lambda: ~first,
+        "is_null": lambda: first.isna(),
+        "fill_null": lambda: first.fillna(others[0]),
+        "is_in": lambda: first.isin(others),
+        "between": lambda: first.between(others[0], others[1], inclusive=others[2]),
+        "cast": lambda: first.astype(float),
+    }[node.name]()
+
+
+@given(rows, conditions)
+def test_filters_choose_the_rows_that_pandas_chooses(rows, condition):
+    table, frame_ = frame(rows)
+    with np.errstate(all="ignore"):
+        expected = int(in_pandas(condition, frame_).astype(bool).sum())
+    (found,) = queries.exact(SCHEMA, Query("count", None, condition), table).values
+    assert found == expected
+
+
+@given(rows, numbers, st.sampled_from(["count", "sum", "mean"]))
+def test_aggregates_skip_nulls_and_move_values_into_bounds_as_promised(rows, value, aggregate):
+    table, frame_ = frame(rows)
+    query = Query(aggregate, Op("clip", (Op("cast", (value, Lit("float"))), Lit(-3.0), Lit(5.0))))
+    with np.errstate(all="ignore"):
+        expected = in_pandas(value, frame_).clip(-3, 5)
+    (found,) = queries.exact(SCHEMA, query, table).values
+    if aggregate == "mean" and expected.notna().sum() == 0:
+        assert found is None
+    else:
+        assert found == pytest.approx(getattr(expected, aggregate)())
+
+
+@given(rows, st.sampled_from([("c",), ("b",), ("c", "b"), ("b", "c")]))
+def test_groups_are_the_declared_ones_in_declared_order(rows, by):
+    table, frame_ = frame(rows)
+    answer = queries.exact(SCHEMA, Query("count", None, None, by), table)
+    declared = {"c": ["u", "v", "w"], "b": [False, True]}
+    assert list(answer.keys) == list(pd.MultiIndex.from_product([declared[n] for n in by])) if len(by) > 1 else True
+    counts = frame_.groupby(list(by)).size()
+    for key, value in zip(answer.keys, answer.values, strict=True):
+        assert value == counts.get(key if len(by) > 1 else key[0], 0)
+
+
+@given(conditions, numbers, st.sampled_from(["count", "sum", "mean"]), st.sampled_from([(), ("c",), ("b", "c")]))
+def test_everything_that_checks_can_be_made_private_and_costs_at_most_its_price(condition, value, aggregate, by):
+    query = Query(aggregate, Op("clip", (Op("cast", (value, Lit("float"))), Lit(-3.0), Lit(5.0))), condition, by)
+    prepared = queries.prepare(SCHEMA, query, cost(0.7))
+    assert prepared.measurement.map(SCHEMA.max_contributions) <= 0.7
+    assert prepared.measurement.map(SCHEMA.max_contributions) > 0.69
+
+
+def stored(n=200):
+    draw = np.random.default_rng(1)
+    table = pl.DataFrame({"a": draw.integers(-5, 9, n), "x": draw.uniform(-4, 6, n), "b": draw.random(n) < 0.5,
+                          "c": draw.choice(["u", "v", "other"], n), "t": draw.choice(["p", "q"], n)})  # fmt: skip
+    return table, encode(SCHEMA, table.lazy())
+
+
+QUERIES = [
+    Query("count"),
+    Query("count", x, Op("gt", (a, Lit(1.5)))),
+    Query("sum", a),
+    Query("sum", x, b),
+    Query("mean", Op("mul", (x, Lit(2)))),
+    Query("mean", a, None, ("c",)),
+    Query("sum", x, Op("eq", (c, Lit("u"))), ("b", "c")),
+    Query("mean", b, None, ("b",)),
+    Query("count", t, Op("ne", (t, Lit("p"))), ("c",)),
+]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda q: q.canonical().decode()[:60])
+def test_at_a_high_epsilon_the_noisy_answer_is_the_exact_one(query):
+    plain, table = stored()
+    answer = queries.run(queries.prepare(SCHEMA, query, cost(100)), table)
+    exact = queries.exact(SCHEMA, query, plain)
+    assert answer.keys == exact.keys
+    for noisy, true in zip(answer.values, exact.values, strict=True):
+        if true is not None:
+            assert noisy == pytest.approx(true, abs=2.5)
+
+
+def test_a_cheaper_price_has_more_noise():
+    scales = [queries.prepare(SCHEMA, Query("count"), cost(e)).scales["n"] for e in (1.0, 0.1)]
+    assert scales[1] == pytest.approx(10 * scales[0], rel=1e-6)
+
+
+def test_contributions_multiply_the_noise():
+    one = Schema(SCHEMA.columns, 1, SCHEMA.max_rows)
+    assert queries.prepare(SCHEMA, Query("sum", a), cost(1)).scales["s"] == pytest.approx(
+        2 * queries.prepare(one, Query("sum", a), cost(1)).scales["s"], rel=1e-6
+    )
+
+
+def test_a_mechanism_that_costs_more_than_its_price_does_not_run():
+    prepared = queries.prepare(SCHEMA, Query("count"), cost(1))
+    cheap = queries.Prepared(**{**prepared.__dict__, "cost": Cost(prepared.cost.epsilon - 1)})
+    with pytest.raises(FailedError, match="costs more than its price"):
+        queries.run(cheap, stored()[1])
+
+
+def test_a_failure_on_the_data_says_nothing_of_them():
+    prepared = queries.prepare(SCHEMA, Query("sum", a), cost(1))
+    broken = pl.LazyFrame({"v0": ["patient 17"]})
+    with pytest.raises(FailedError) as caught:
+        queries.run(prepared, broken)
+    assert "17" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_preparing_never_touches_data_so_its_refusals_are_public():
+    with pytest.raises(QueryError, match="no bounds|needs bounds"):
+        queries.prepare(Schema((Column("z", "float"),), 1, 10), Query("sum", Col("z")), cost(1))

@@ -1,0 +1,207 @@
+"""Asking and serving over the in-memory twin: the same code as over sockets, without one."""
+
+import asyncio
+
+import pytest
+
+from syft_lab.errors import BudgetError, BusyError, ConnectionLost, LabError, WireError
+from syft_lab.wire import chunks, codec, link
+from syft_lab.wire.link import Client, Hub, MemoryTransport
+from syft_lab.wire.messages import Account, Accounts, Datasets, Ping, Pong
+
+
+async def echo(key, message):
+    if isinstance(message, Ping):
+        return Pong(message.payload)
+    if isinstance(message, Account):
+        return Accounts(key.encode())
+    raise BudgetError("nothing left")
+
+
+def run(work):
+    return asyncio.run(asyncio.wait_for(work, 30))
+
+
+def test_a_request_is_answered_and_the_key_is_the_transports():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 20), "alice's key"))
+        assert await client.request(Account(), 5) == Accounts(b"alice's key")
+        client.close()
+
+    run(work())
+
+
+def test_errors_of_the_tree_travel_by_code():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 20), "k"))
+        with pytest.raises(BudgetError, match="nothing left"):
+            await client.request(Datasets(), 5)
+        client.close()
+
+    run(work())
+
+
+def test_a_fault_in_the_handler_says_nothing_of_itself():
+    async def broken(key, message):
+        raise ValueError("patient 17 is 42 years old")
+
+    async def work():
+        client = Client(MemoryTransport(Hub(broken, 1 << 20), "k"))
+        with pytest.raises(LabError) as caught:
+            await client.request(Ping(), 5)
+        assert "17" not in str(caught.value)
+        client.close()
+
+    run(work())
+
+
+def test_large_messages_go_in_pieces_both_ways():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 30), "k"))
+        blocks = [bytes([i]) * (chunks.PIECE + i) for i in (1, 2)]
+        answer = await client.request(Ping([*blocks, b"", b"tail"]), 20)
+        assert [bytes(b) for b in answer.payload] == [*blocks, b"", b"tail"]
+        client.close()
+
+    run(work())
+
+
+def test_a_payload_over_the_servers_limit_is_refused_and_the_link_lives_on():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 20), "k"))
+        with pytest.raises(WireError, match="larger than the limit"):
+            await client.request(Ping([bytes(chunks.PIECE * (chunks.WINDOW + 2))]), 5)
+        assert await client.request(Ping(), 5) == Pong([])
+        client.close()
+
+    run(work())
+
+
+def test_many_requests_at_a_time_each_get_their_own_answer():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 20), "k"))
+        asked = [client.request(Ping([str(i).encode()]), 5) for i in range(link.IN_HAND)]
+        answers = await asyncio.gather(*asked)
+        assert [bytes(a.payload[0]) for a in answers] == [str(i).encode() for i in range(link.IN_HAND)]
+        client.close()
+
+    run(work())
+
+
+def test_beyond_the_limit_of_requests_in_hand_the_owner_is_busy():
+    async def work():
+        release = asyncio.Event()
+
+        async def slow(key, message):
+            await release.wait()
+            return Pong(())
+
+        hub = Hub(slow, 1 << 20)
+        client, other = (Client(MemoryTransport(hub, k)) for k in ("greedy", "modest"))
+        asked = [asyncio.create_task(client.request(Ping(), 10)) for _ in range(link.IN_HAND + 5)]
+        refused = 0
+        while refused < 5:
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            refused = sum(isinstance(t.exception(), BusyError) for t in done)
+            await asyncio.sleep(0)
+        theirs = asyncio.create_task(other.request(Ping(), 10))
+        release.set()
+        assert await theirs == Pong([])
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        assert sum(isinstance(r, Pong) for r in results) == link.IN_HAND
+        client.close()
+        other.close()
+
+    run(work())
+
+
+def test_no_answer_is_an_error_after_the_timeout_and_closing_fails_what_is_pending():
+    async def never(key, message):
+        await asyncio.Event().wait()
+
+    async def work():
+        client = Client(MemoryTransport(Hub(never, 1 << 20), "k"))
+        with pytest.raises(ConnectionLost, match="within 0.05 s"):
+            await client.request(Ping(), 0.05)
+        pending = asyncio.create_task(client.request(Ping(), 10))
+        await asyncio.sleep(0)
+        client.close()
+        with pytest.raises(ConnectionLost):
+            await pending
+        with pytest.raises(ConnectionLost, match="connect again"):
+            await client.request(Ping(), 10)
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [b""],
+        [b"M"],
+        [b"Z", b"x"],
+        [b"C" + bytes(8) + bytes(4), b"data"],
+        [b"O" + bytes(8), b"not a header"],
+        [b"A" + bytes(12)],
+        [b"A" + bytes(8)],
+        [b"M", b"\x91" * 1000],
+        [b"M", *[b"x"] * 50],
+    ],
+)
+def test_odd_wire_messages_are_dropped_and_the_link_lives_on(frames):
+    async def work():
+        transport = MemoryTransport(Hub(echo, 1 << 20), "k")
+        client = Client(transport)
+        await transport.send(frames)
+        assert await client.request(Ping(), 5) == Pong([])
+        client.close()
+
+    run(work())
+
+
+def test_a_header_from_the_future_is_told_to_its_asker():
+    async def work():
+        hub, answers = Hub(echo, 1 << 20), asyncio.Queue()
+
+        async def deliver(frames):
+            answers.put_nowait(frames)
+
+        header = bytearray(codec.encode(Ping(), 77)[0]).replace(b"ping", b"pang")
+        hub.feed(b"c", "k", [b"M", bytes(header)], deliver)
+        reply, id = codec.decode((await answers.get())[1:])
+        assert (reply.code, id) == ("wire", 77)
+
+    run(work())
+
+
+def test_only_so_many_transfers_are_open_at_a_time():
+    async def work():
+        hub, answers = Hub(echo, 1 << 30), asyncio.Queue()
+
+        async def deliver(frames):
+            answers.put_nowait(frames)
+
+        header = codec.encode(Ping(), 9)[0]
+        for i in range(link.TRANSFERS + 1):
+            hub.feed(b"c", "k", [chunks.opening(bytes([i]) * 8, [bytes(10)]), header], deliver)
+        reply, _ = codec.decode((await answers.get())[1:])
+        assert "at a time" in reply.text
+
+    run(work())
+
+
+def test_the_hub_forgets_the_oldest_of_too_many_connections(monkeypatch):
+    monkeypatch.setattr(link, "CONNECTIONS", 3)
+
+    async def work():
+        hub = Hub(echo, 1 << 20)
+        clients = [Client(MemoryTransport(hub, str(i))) for i in range(6)]
+        for client in clients:
+            assert await client.request(Ping(), 5) == Pong([])
+        assert len(hub._endpoints) <= 3
+        assert await clients[0].request(Ping(), 5) == Pong([])
+        for client in clients:
+            client.close()
+
+    run(work())
