@@ -361,7 +361,7 @@ def _cast(node: Op, types: tuple[Type, ...]) -> Type:
         )
     whole = target.value == "int"
     low, high = (math.trunc(b) if whole and math.isfinite(b) else b for b in (types[0].low, types[0].high))
-    return Type("int" if whole else "float", low, high)
+    return Type("int" if whole else "float", low, high, None, types[0].may_be_nan and not whole)
 
 
 def _arithmetic(node: Op, types: tuple[Type, ...]) -> Type:

@@ -60,7 +60,8 @@ class Endpoint:
         try:
             await self._send([chunks.opening(transfer, payload), header])
             for piece in chunks.pieces(transfer, payload):
-                await asyncio.wait_for(window.acquire(), chunks.STALE_SECONDS)
+                async with asyncio.timeout(chunks.STALE_SECONDS):  # wait_for of Python 3.11 can lose a cancellation
+                    await window.acquire()
                 await self._send(piece)
         except TimeoutError:
             raise ConnectionLost("the other side stopped taking a large message; try again") from None

@@ -1,0 +1,167 @@
+"""Publishing: what is kept, what is dropped, and one clear refusal for every odd setting."""
+
+import stat
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syft_lab.errors import StateError, UsageError
+from syft_lab.kernel.store import Store, Terms, prepare
+
+
+def terms(unit="id", k=2, **more):
+    return Terms(unit, k, **more)
+
+
+FRAME = pd.DataFrame({"id": [1, 1, 1, 2, None], "age": [10, 20, 30, 40, 50], "ward": ["a", "b", "zz", None, "a"]})
+
+
+def test_rows_beyond_the_contributions_and_without_an_id_are_dropped():
+    made = prepare(FRAME, terms(), "generate")
+    assert made.table["v0"].to_list() == [10, 20, 40]
+    assert (made.rows, made.dropped) == (3, 2)
+
+
+def test_the_id_column_is_not_kept_and_not_shown():
+    made = prepare(FRAME, terms(), "generate")
+    assert [c.name for c in made.schema.columns] == ["age", "ward"]
+    assert "id" not in made.mock.columns
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=40), st.integers(1, 3), st.integers(0, 4))
+def test_what_is_kept_of_one_person_does_not_depend_on_others(rows, k, person):
+    def kept_of(rows, who):
+        made = prepare(pd.DataFrame({"id": [r[0] for r in rows], "x": [r[0] * 100 + r[1] for r in rows]}), terms(k=k), "generate")
+        return [v for v in made.table["v0"].to_list() if v // 100 in who]
+
+    others = set(range(5)) - {person}
+    without = [r for r in rows if r[0] != person]
+    if without:
+        assert kept_of(rows, others) == kept_of(without, others)
+    assert len(kept_of(rows, {person})) == min(k, sum(r[0] == person for r in rows))
+
+
+def test_large_unsigned_ids_are_told_apart():
+    ids = np.array([2**63 + 1, 2**63 + 2, 2**63 + 3], dtype=np.uint64)
+    assert prepare(pd.DataFrame({"id": ids, "x": [1, 2, 3]}), terms(k=1), "generate").rows == 3
+
+
+def test_categories_become_codes_and_what_was_not_declared_becomes_null():
+    made = prepare(FRAME, terms("row", 1, categories={"ward": ["b", "a"]}), "generate")
+    assert made.table["g2"].to_list() == [1, 0, None, None, 1]
+    assert "v2" not in made.table.columns
+
+
+def test_nan_becomes_null_and_infinity_stays():
+    made = prepare(pd.DataFrame({"x": [1.0, np.nan, np.inf]}), terms("row", 1), "generate")
+    assert made.table["v0"].to_list() == [1.0, None, np.inf]
+
+
+def test_columns_that_can_not_be_queried_are_left_out_by_name():
+    frame = pd.DataFrame({"x": [1], "when": pd.to_datetime(["2024-01-01"])})
+    assert prepare(frame, terms("row", 1), "generate").skipped == ("when",)
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "word"),
+    [
+        (FRAME, terms("nobody"), "neither 'row' nor a column"),
+        (FRAME, terms(k=0), "whole number from 1"),
+        (FRAME, terms(k=True), "whole number from 1"),
+        (FRAME, terms("row", 2), "max_contributions is 1"),
+        (FRAME, terms(max_rows=0), "public upper bound"),
+        (FRAME, terms(max_rows=2), "more rows than max_rows"),
+        (FRAME, terms(bounds={"nope": (0, 1)}), "no column"),
+        (FRAME, terms(bounds={"id": (0, 1)}), "no column"),
+        (FRAME, terms(bounds={"age": (1, 1)}), "low < high"),
+        (FRAME, terms(bounds={"age": (0, float("inf"))}), "finite"),
+        (FRAME, terms(bounds={"age": (0, float("nan"))}), "finite"),
+        (FRAME, terms(bounds={"age": 5}), "low, high"),
+        (FRAME, terms(bounds={"age": (0.5, 3)}), "whole"),
+        (FRAME, terms(bounds={"ward": (0, 1)}), "only numbers"),
+        (FRAME, terms(categories={"ward": "abc"}), "give a list"),
+        (FRAME, terms(categories={"ward": ["a", "a"]}), "different"),
+        (FRAME, terms(categories={"ward": [1]}), "must be str"),
+        (FRAME, terms(categories={"ward": []}), "1 to"),
+        (pd.DataFrame({"x": [1.5]}), terms("row", 1, categories={"x": [1.5]}), "text, integers"),
+        (pd.DataFrame({"when": pd.to_datetime(["2024-01-01"])}), terms("row", 1), "no column that can be published"),
+        (pd.DataFrame({0: [1]}), terms("row", 1), "must be text"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), terms("row", 1), "two columns"),
+        ([1, 2], terms("row", 1), "not list"),
+        ("missing.parquet", terms("row", 1), "no Parquet file"),
+    ],
+)
+def test_odd_settings_are_refused_by_name(data, given, word):
+    with pytest.raises(UsageError, match=word):
+        prepare(data, given, "generate")
+
+
+def test_a_column_of_mixed_types_is_refused_without_showing_a_value():
+    with pytest.raises(UsageError, match="mixes types") as caught:
+        prepare(pd.DataFrame({"x": [1, "patient 17"]}), terms("row", 1), "generate")
+    assert "17" not in str(caught.value)
+
+
+def test_parquet_files_and_folders_are_read(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for i in range(3):
+        pl.DataFrame({"x": [i]}).write_parquet(tmp_path / "parts" / f"{i}.parquet")
+    assert prepare(tmp_path / "parts", terms("row", 1), "generate").rows == 3
+    assert prepare(tmp_path / "parts" / "1.parquet", terms("row", 1), "generate").table["v0"].to_list() == [1]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UsageError, match="no Parquet file that can be read"):
+        prepare(tmp_path / "broken.parquet", terms("row", 1), "generate")
+
+
+def test_a_generated_mock_depends_on_the_schema_alone():
+    one = prepare(FRAME, terms(bounds={"age": (0, 110)}, categories={"ward": ["a"]}), "generate").mock
+    other = prepare(
+        FRAME.assign(age=FRAME.age + 1, ward="a"), terms(bounds={"age": (0, 110)}, categories={"ward": ["a"]}), "generate"
+    ).mock
+    assert one.equals(other)
+    assert one["age"].is_between(0, 110).all()
+
+
+def test_an_own_mock_must_fit_and_must_not_be_the_table():
+    with pytest.raises(UsageError, match="private table itself"):
+        prepare(FRAME, terms(), FRAME)
+    with pytest.raises(UsageError, match="lacks the column ward"):
+        prepare(FRAME, terms(), pd.DataFrame({"age": [1]}))
+    with pytest.raises(UsageError, match="another type"):
+        prepare(FRAME, terms(), pd.DataFrame({"age": ["x"], "ward": ["y"]}))
+    assert prepare(FRAME, terms(), pd.DataFrame({"ward": ["y"], "age": [1], "more": [2]})).mock.columns == ["age", "ward"]
+
+
+def test_stored_files_are_for_this_user_only_and_go_when_removed(tmp_path):
+    store = Store(tmp_path / "tables")
+    kept = store.put("d", 1, prepare(FRAME, terms(), "generate"), persist=True)
+    files = list((tmp_path / "tables").iterdir())
+    assert len(files) == 2
+    assert all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in files)
+    assert store.table(kept["file"]).collect().height == 3
+    assert store.digest(kept["file"]) == kept["digest"]
+    assert Store(tmp_path / "tables").mock(kept["file"]).height == 100
+    store.remove(kept["file"])
+    assert not list((tmp_path / "tables").iterdir())
+    with pytest.raises(StateError, match="missing"):
+        store.table(kept["file"])
+
+
+def test_a_table_in_memory_writes_nothing(tmp_path):
+    store = Store(tmp_path / "tables")
+    kept = store.put("d", 1, prepare(FRAME, terms(), "generate"), persist=False)
+    assert not list((tmp_path / "tables").iterdir())
+    assert store.table(kept["file"]).collect().height == 3
+
+
+def test_what_a_crash_left_behind_is_cleared(tmp_path):
+    store = Store(tmp_path / "tables")
+    kept = store.put("d", 1, prepare(FRAME, terms(), "generate"), persist=True)
+    store.put("d", 2, prepare(FRAME, terms(), "generate"), persist=True)
+    (tmp_path / "tables" / ".d.partial").touch()
+    store.remove_others({kept["file"]})
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {kept["file"], f"mock-{kept['file']}"}
