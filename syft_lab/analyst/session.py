@@ -96,7 +96,7 @@ async def _enrol(invitation: Invitation, folder: Path, timeout: float) -> None:
     message = m.Enrol(list(m.VERSIONS), f"syft-lab {__version__}", keys.public.curve, keys.public.signing,
                       keys.sign("enrol", covered))  # fmt: skip
     once = Keys(invitation.secret, secrets.token_bytes(32))  # only its CURVE half is used
-    client = await _dial(invitation.addresses, (invitation.curve,), once, timeout)
+    client, _ = await _dial(invitation.addresses, (invitation.curve,), once, timeout)
     try:
         await client.request(message, timeout)
     finally:
@@ -115,15 +115,15 @@ def _mark(key: str) -> str:
     return "".join(c for c in key if c.isalnum())[:12]
 
 
-async def _dial(addresses: tuple[str, ...], server_keys: tuple[str, ...], keys: Keys, timeout: float) -> Client:
-    """A client to the first address that answers with one of the pinned keys; raises the most telling error."""
+async def _dial(addresses: tuple[str, ...], server_keys: tuple[str, ...], keys: Keys, timeout: float) -> tuple[Client, str]:
+    """A client to the first address that answers with a pinned key, and that key; raises the most telling error."""
     failures: list[ConnectError] = []
     end = time.monotonic() + timeout
     for address in addresses:
         for server_key in server_keys:
             try:
                 left = max(0.3, end - time.monotonic())
-                return Client(await ZmqTransport.connect(address, server_key, keys, left))
+                return Client(await ZmqTransport.connect(address, server_key, keys, left)), server_key
             except ConnectError as error:
                 failures.append(error)
     telling = [f for f in failures if isinstance(f, KeyMismatchError)]
@@ -251,30 +251,30 @@ class Session:
                 return self._client
             if self._client is not None:
                 self._client.close()
-            self._client = await self._greet()
+            try:
+                self._client = await self._greet()
+            except KeyMismatchError:
+                if not (self._folder / "next-keys.json").exists():
+                    raise
+                self._adopt_next_keys()  # of a rotation whose reply was lost
+                self._client = await self._greet()
             return self._client
 
     async def _greet(self) -> Client:
-        client = await self._dial_with_keys()
+        client, server_key = await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
         head = canonical.dumps(self._trust.head) if self._trust.head else b""
         try:
             welcome = await client.request(m.Hello(list(m.VERSIONS), f"syft-lab {__version__}", head), self._timeout)
             if not isinstance(welcome, m.Welcome):
                 raise LabError("the owner answered hello with something else; tell the owner")
+            if server_key != self._trust.curve_keys[0]:  # the owner switched to a key that it had announced
+                self._trust = replace(self._trust, curve_keys=(server_key,))
+                self._trust.save(self._folder)
             self._check_welcome(welcome)
         except BaseException:
             client.close()
             raise
         return client
-
-    async def _dial_with_keys(self) -> Client:
-        try:
-            return await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
-        except KeyMismatchError:
-            if not (self._folder / "next-keys.json").exists():
-                raise
-        self._adopt_next_keys()  # a rotation whose reply was lost
-        return await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
 
     def _adopt_next_keys(self) -> None:
         self._keys = Keys.load(self._folder / "next-keys.json")
@@ -368,25 +368,29 @@ class Session:
         message = m.Release(secrets.token_hex(16), source.name, source.version, query.canonical(), cost.epsilon, cost.delta, 0)
 
         async def work() -> Released:
-            reply = await self._persistently(message)
+            reply, sent = await self._persistently(message)
             self._next_epsilon = 0.0
-            return self._take(reply, message, name)
+            return self._take(reply, message, sent, name)
 
         future: Future[Released] = asyncio.run_coroutine_threadsafe(work(), self._loop.loop)
         return Result(future, about)
 
-    async def _persistently(self, message: m.Release) -> m.Released:
-        """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once."""
+    async def _persistently(self, message: m.Release) -> tuple[m.Released, Head | None]:
+        """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once.
+
+        Gives the reply, and the head that it must continue: the one we held when we asked.
+        """
         end = time.monotonic() + PATIENCE_SECONDS
-        sent = False
+        began = False
         while True:
             try:
-                held = self._trust.head["size"] if self._trust.head else 0
                 await self._connect()
-                sent = True
-                return await self._asking(replace(message, held=held), m.Released, QUESTION_SECONDS)
+                began = True
+                held = None if self._trust.head is None else Head.from_json(self._trust.head)
+                asked = replace(message, held=held.size if held else 0)
+                return await self._asking(asked, m.Released, QUESTION_SECONDS), held
             except (ConnectionLost, UnreachableError) as error:
-                if not sent or self._closed:
+                if not began or self._closed:
                     raise
                 if time.monotonic() > end:
                     raise ConnectionLost(
@@ -395,30 +399,21 @@ class Session:
                     ) from None
                 await asyncio.sleep(0.2)
 
-    def _take(self, reply: m.Released, message: m.Release, name: str) -> Released:
-        """Check the receipt against what was asked and what we hold, then unpack the value."""
+    def _take(self, reply: m.Released, message: m.Release, sent: Head | None, name: str) -> Released:
+        """Check the receipt against what was asked and the head we held then, and unpack the value."""
         receipt = Receipt.from_json(canonical.loads(reply.receipt))
         said = receipt.verify(self._trust.keys)
+        if receipt.previous != sent:  # `verify` has checked that the receipt's head continues it
+            raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
         answer = results.check_answer(canonical.loads(reply.value))
         asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query), answer)
         signed = tuple(said.get(k) for k in ("analyst", "dataset", "version", "epsilon_micro", "query", "value"))
         if asked != signed:
             raise VerificationError("the receipt is about another question or value than this one; tell the owner")
-        held = None if self._trust.head is None else Head.from_json(self._trust.head)
-        if held is None or held.size <= receipt.head.size:
-            proof = list(receipt.continuation) if receipt.previous == held else None
-            if held is not None and (proof is None or not receipt.head.continues(held, proof)):
-                self._continued_elsewhere(receipt, held)
-            else:
-                self._keep(receipt.head)
+        if self._trust.head is None or receipt.head.size > self._trust.head["size"]:
+            self._keep(receipt.head)
         value = results.as_value(answer, answer["values"], name)
         return Released(value, results.as_value(answer, answer["accuracy"], name), receipt)
-
-    def _continued_elsewhere(self, receipt: Receipt, held: Head) -> None:
-        """Several questions in flight: the receipt continues an older head of ours, which we moved on from since."""
-        previous = receipt.previous
-        if previous is None or previous.size > held.size or not receipt.head.continues(previous, list(receipt.continuation)):
-            raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
 
     def answer_on_mock(self, source: Source, query: Query, name: str) -> Any:
         """The answer on the mock, without noise: see `Question.mock`."""

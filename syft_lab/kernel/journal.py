@@ -64,8 +64,8 @@ class Journal:
         self._keys = keys
         self._lock = threading.RLock()
         self._tree = merkle.Tree()
-        self._db = _connect(path)
         try:
+            self._db = _connect(path)
             _migrate(self._db)
             self._load(keys.public)
         except sqlite3.DatabaseError as error:

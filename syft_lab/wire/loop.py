@@ -24,6 +24,11 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left, timeout=2))
         self.loop.close()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:

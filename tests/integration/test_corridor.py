@@ -290,7 +290,8 @@ def test_everything_is_there_again_after_stopping_and_starting(owner, session, h
 def test_one_process_a_state_folder(owner):
     with pytest.raises(errors.StateError, match="runs already"):
         lab.Owner.start("hospital-a")
-    assert lab.connect("alice.syft").ping() > 0
+    with lab.connect("alice.syft") as session:
+        assert session.ping() > 0
 
 
 def test_what_the_owner_keeps_is_for_the_owner_only(owner, home):
