@@ -16,7 +16,7 @@ settings.register_profile("deep", deadline=None, max_examples=3000, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty state folder, which is also the working directory."""
     monkeypatch.setenv("SYFT_LAB_HOME", str(tmp_path / "state"))
@@ -55,13 +55,13 @@ TERMS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def terms():
     """Arguments that publish `patients`."""
     return dict(TERMS)
 
 
-@pytest.fixture()
+@pytest.fixture
 def owner(home, patients):
     """A running owner with `patients` published, alice invited, and a policy."""
     running = lab.Owner.start("hospital-a")
@@ -72,7 +72,7 @@ def owner(home, patients):
     running.stop()
 
 
-@pytest.fixture()
+@pytest.fixture
 def session(owner):
     """Alice, connected."""
     with lab.connect("alice.syft") as connected:

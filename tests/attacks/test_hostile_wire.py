@@ -51,7 +51,7 @@ class Raw:
         return codec.decode(frames)[0]
 
 
-@pytest.fixture()
+@pytest.fixture
 def raw(owner, session):
     """A raw socket with alice's keys."""
     with Raw(owner.address, owner.keys.public.curve, session._keys) as made:
@@ -221,7 +221,12 @@ def test_messages_that_only_an_owner_sends_are_refused(owner, raw):
 
 
 def test_a_malformed_head_in_hello_is_refused_and_suspends_nothing(owner, session, raw):
-    for head in (b"{", b"[]", b'{"root":"x","signature":"","size":1,"time":""}', b'{"root":"00","signature":"","size":-1,"time":""}'):
+    for head in (
+        b"{",
+        b"[]",
+        b'{"root":"x","signature":"","size":1,"time":""}',
+        b'{"root":"00","signature":"","size":-1,"time":""}',
+    ):
         assert raw.ask(m.Hello([1], "x", head)).code == "wire"
     forged = b'{"root":"' + b"00" * 32 + b'","signature":"' + b"00" * 64 + b'","size":99,"time":"2030"}'
     assert raw.ask(m.Hello([1], "x", forged)).code == "key"

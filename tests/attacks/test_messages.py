@@ -21,7 +21,7 @@ def data(kind):
                          "empty": [np.nan] * n, "g": [SECRET] * n, "note": [SECRET] * n, "flag": [True] * n})  # fmt: skip
 
 
-@pytest.fixture()
+@pytest.fixture
 def pair(home):
     """Alice connected to both tables, under the same name at two owners."""
     owners, sessions = [], []

@@ -156,6 +156,8 @@ def test_half_the_noise_does_not_run_where_the_check_is_in_place():
 
 def test_a_scale_computed_wrongly_is_corrected_by_the_map(monkeypatch):
     build = queries._build
-    monkeypatch.setattr(queries, "_build", lambda schema, query, plan, columns, scale: build(schema, query, plan, columns, scale / 2))
+    monkeypatch.setattr(
+        queries, "_build", lambda schema, query, plan, columns, scale: build(schema, query, plan, columns, scale / 2)
+    )
     published = store.prepare(tables()[0], TERMS, "generate")
     assert queries.prepare(published.schema, QUERIES["count"], cost(EPSILON)).measurement.map(K) <= EPSILON

@@ -55,7 +55,7 @@ class Headless:
         return self.process.returncode
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(home, patients):
     patients.to_parquet(home / "patients.parquet")
     (home / "owner.toml").write_text(CONFIG)
@@ -145,7 +145,9 @@ def test_doctor_says_what_is_missing(home, capsys, monkeypatch):
 
 
 def test_the_command_is_installed():
-    done = subprocess.run([Path(sys.executable).parent / "syft-lab", "--version"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "syft-lab", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == f"syft-lab {lab.__version__}"
 
 
@@ -155,7 +157,9 @@ def test_the_demo_runs_and_leaves_both_notebooks(tmp_path):
 
     root = Path(__file__).parents[2]
     shutil.copytree(root / "examples", tmp_path / "examples")
-    done = subprocess.run([sys.executable, "examples/demo.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "examples/demo.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, env=os.environ
+    )
     assert done.returncode == 0, done.stderr
     for said in ("released", "refused: no policy", "over budget: this costs", "receipt.json: good", "The journal holds"):
         assert said in done.stdout

@@ -106,7 +106,7 @@ release.seal = stopped
 ROUNDS = 20
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_killed_between_reserve_and_release_nothing_is_overspent_and_the_analyst_is_told(home):
     os.mkfifo(home / "begun")
     state = home / "state" / "owners" / "hospital-a"

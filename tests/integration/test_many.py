@@ -10,7 +10,7 @@ from syft_lab import errors
 ANALYSTS = 50
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_fifty_analysts_at_once_are_all_answered_and_the_cap_holds_exactly(owner):
     owner.policy.allow("dp", dataset="patients", epsilon_per_query=1)
     names = [f"analyst-{i}" for i in range(ANALYSTS)]

@@ -8,7 +8,7 @@ import syft_lab as lab
 from syft_lab import errors
 
 
-@pytest.fixture()
+@pytest.fixture
 def rolled_back(owner, session, home):
     """An owner running on a copy from before alice's last questions; alice has moved on."""
     folder = home / "state" / "owners" / "hospital-a"

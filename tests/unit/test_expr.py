@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from syft_lab.errors import LabError, QueryError, WireError
 from syft_lab.expr import (
-    MAX_DEPTH, OPERATIONS, Col, Column, Lit, Op, Query, Schema, columns_of, infer, parse_query, schema_from_json, schema_to_json,
+    MAX_DEPTH,
+    OPERATIONS,
+    Col,
+    Column,
+    Lit,
+    Op,
+    Query,
+    Schema,
+    columns_of,
+    infer,
+    parse_query,
+    schema_from_json,
+    schema_to_json,
 )  # fmt: skip
 
 SCHEMA = Schema(
@@ -27,7 +39,9 @@ age, los, free, ward, flag, note = (Col(c.name) for c in SCHEMA.columns)
 
 leaves = st.sampled_from([age, los, free, ward, flag, note, Lit(1), Lit(2.5), Lit(True), Lit("er"), Lit("both")])
 nodes = st.recursive(
-    leaves, lambda inner: st.builds(Op, st.sampled_from(sorted(OPERATIONS)), st.lists(inner, max_size=4).map(tuple)), max_leaves=12
+    leaves,
+    lambda inner: st.builds(Op, st.sampled_from(sorted(OPERATIONS)), st.lists(inner, max_size=4).map(tuple)),
+    max_leaves=12,
 )
 
 
@@ -41,7 +55,9 @@ def test_any_tree_has_a_type_or_is_refused_in_words(node):
         assert found.low <= found.high
 
 
-@given(st.sampled_from(["count", "sum", "mean"]), st.none() | nodes, st.none() | nodes, st.lists(st.text(max_size=5), max_size=3))
+@given(
+    st.sampled_from(["count", "sum", "mean"]), st.none() | nodes, st.none() | nodes, st.lists(st.text(max_size=5), max_size=3)
+)
 def test_a_query_survives_its_own_json(aggregate, value, chosen, by):
     query = Query(aggregate, value, chosen, tuple(by))
     again = parse_query(query.canonical())
@@ -51,8 +67,12 @@ def test_a_query_survives_its_own_json(aggregate, value, chosen, by):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["op", "args", "column", "literal", "aggregate", "value", "filter", "by"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["op", "args", "column", "literal", "aggregate", "value", "filter", "by"]), inner, max_size=4
+        )
+    ),
     max_leaves=10,
 )
 

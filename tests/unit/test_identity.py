@@ -89,7 +89,9 @@ def test_an_invitation_is_written_for_this_user_and_read_again(tmp_path):
     assert Invitation.read(path) == written
 
 
-@pytest.mark.parametrize("change", [{"owner": "other"}, {"addresses": ("evil:1",)}, {"role": "guest"}, {"expires": expiry("2w")}])
+@pytest.mark.parametrize(
+    "change", [{"owner": "other"}, {"addresses": ("evil:1",)}, {"role": "guest"}, {"expires": expiry("2w")}]
+)
 def test_a_changed_invitation_is_refused(tmp_path, change):
     path = tmp_path / "alice.syft"
     replace(invitation(Keys.generate()), **change).write(path)
@@ -97,7 +99,11 @@ def test_a_changed_invitation_is_refused(tmp_path, change):
         Invitation.read(path)
 
 
-@given(st.dictionaries(st.sampled_from(["owner", "curve", "addresses", "expires", "secret", "signature", "x"]), st.text() | st.none()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["owner", "curve", "addresses", "expires", "secret", "signature", "x"]), st.text() | st.none()
+    )
+)
 def test_a_fuzzed_invitation_is_one_error(tmp_path_factory, changes):
     path = tmp_path_factory.mktemp("fuzz") / "alice.syft"
     invitation(Keys.generate()).write(path)

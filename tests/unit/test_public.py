@@ -20,7 +20,9 @@ def test_every_public_name_can_be_had_and_others_can_not():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, syft_lab; print(sorted({'torch','pandas','polars','zmq','opendp','IPython','numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, syft_lab; print(sorted({'torch','pandas','polars','zmq','opendp','IPython','numpy'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 

@@ -8,7 +8,9 @@ from syft_lab.budget.mechanisms import centred_mean, mean_error
 number = st.floats(-1000, 1000)
 
 
-@given(st.lists(st.floats(0, 10), min_size=1, max_size=50), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 30), st.floats(0, 20))
+@given(
+    st.lists(st.floats(0, 10), min_size=1, max_size=50), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 30), st.floats(0, 20)
+)
 def test_the_bound_of_a_mean_holds_where_both_parts_hold(values, e1, e2, a_sum, a_count):
     middle = 5.0
     total = sum(v - middle for v in values) + e1 * a_sum

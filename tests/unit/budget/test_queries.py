@@ -55,7 +55,9 @@ rows = st.lists(
 numbers = st.recursive(
     st.sampled_from([a, x]),
     lambda inner: st.one_of(
-        st.builds(lambda n, l, r: Op(n, (l, r)), st.sampled_from(["add", "sub", "mul", "truediv"]), inner, inner | st.just(Lit(2))),
+        st.builds(
+            lambda n, l, r: Op(n, (l, r)), st.sampled_from(["add", "sub", "mul", "truediv"]), inner, inner | st.just(Lit(2))
+        ),
         st.builds(lambda v: Op("fill_null", (v, Lit(1))), inner),
         st.builds(lambda v: Op("cast", (v, Lit("float"))), inner),
     ),
@@ -74,12 +76,16 @@ conditions = st.recursive(
         st.builds(lambda v: Op("is_null", (v,)), numbers | st.sampled_from([c, t])),
         st.builds(lambda v: Op("is_in", (v, Lit(0), Lit(2))), numbers),
         st.builds(
-            lambda v, s: Op("between", (v, Lit(-1), Lit(2), Lit(s))), numbers, st.sampled_from(["both", "left", "right", "neither"])
+            lambda v, s: Op("between", (v, Lit(-1), Lit(2), Lit(s))),
+            numbers,
+            st.sampled_from(["both", "left", "right", "neither"]),
         ),
         st.just(b),
     ),
-    lambda inner: st.builds(lambda v: Op("not", (v,)), inner)
-    | st.builds(lambda n, l, r: Op(n, (l, r)), st.sampled_from(["and", "or", "xor"]), inner, inner),
+    lambda inner: (
+        st.builds(lambda v: Op("not", (v,)), inner)
+        | st.builds(lambda n, l, r: Op(n, (l, r)), st.sampled_from(["and", "or", "xor"]), inner, inner)
+    ),
     max_leaves=4,
 )
 

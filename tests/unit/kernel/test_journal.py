@@ -15,12 +15,12 @@ from syft_lab.kernel import views
 from syft_lab.kernel.journal import Journal, verify
 
 
-@pytest.fixture()
+@pytest.fixture
 def keys():
     return Keys.generate()
 
 
-@pytest.fixture()
+@pytest.fixture
 def journal(tmp_path, keys):
     made = Journal(tmp_path / "journal.sqlite", keys)
     made.append("opened", {"owner": "o"})

@@ -34,7 +34,7 @@ def question(analyst="alice", epsilon=100, delta=0, digest="q"):
     return Question(secrets.token_hex(16), analyst, "d", 1, "p", digest, Cost(epsilon, delta))
 
 
-@pytest.fixture()
+@pytest.fixture
 def ledger(tmp_path):
     journal, made, _ = opened(tmp_path)
     yield made
@@ -42,7 +42,8 @@ def ledger(tmp_path):
 
 
 steps = st.lists(
-    st.tuples(st.sampled_from(["alice", "bob"]), st.integers(1, 400), st.sampled_from(["release", "fail", "leave"])), max_size=12
+    st.tuples(st.sampled_from(["alice", "bob"]), st.integers(1, 400), st.sampled_from(["release", "fail", "leave"])),
+    max_size=12,
 )
 
 
@@ -53,7 +54,10 @@ def test_accounts_do_what_a_model_of_them_does(tmp_path_factory, steps):
     spent, reserved = {"alice": 0, "bob": 0}, {"alice": 0, "bob": 0}
     for analyst, epsilon, end in steps:
         asked = question(analyst, epsilon)
-        fits = spent[analyst] + reserved[analyst] + epsilon <= 700 and sum(spent.values()) + sum(reserved.values()) + epsilon <= CAP
+        fits = (
+            spent[analyst] + reserved[analyst] + epsilon <= 700
+            and sum(spent.values()) + sum(reserved.values()) + epsilon <= CAP
+        )
         if not fits:
             with pytest.raises(BudgetError):
                 ledger.reserve(asked, {})
@@ -132,7 +136,14 @@ def test_an_answer_is_found_again_for_the_same_analyst_question_and_cost_only(le
     assert ledger.earlier(asked) is None
     entry = ledger.release(asked, {"value": {}})
     assert ledger.earlier(replace(asked, request="other")) == entry.seq
-    for change in ({"analyst": "bob"}, {"version": 2}, {"digest": "r"}, {"cost": Cost(99)}, {"cost": Cost(100, 1)}, {"dataset": "e"}):
+    for change in (
+        {"analyst": "bob"},
+        {"version": 2},
+        {"digest": "r"},
+        {"cost": Cost(99)},
+        {"cost": Cost(100, 1)},
+        {"dataset": "e"},
+    ):
         assert ledger.earlier(replace(asked, **change)) is None
 
 

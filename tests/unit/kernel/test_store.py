@@ -35,7 +35,9 @@ def test_the_id_column_is_not_kept_and_not_shown():
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=40), st.integers(1, 3), st.integers(0, 4))
 def test_what_is_kept_of_one_person_does_not_depend_on_others(rows, k, person):
     def kept_of(rows, who):
-        made = prepare(pd.DataFrame({"id": [r[0] for r in rows], "x": [r[0] * 100 + r[1] for r in rows]}), terms(k=k), "generate")
+        made = prepare(
+            pd.DataFrame({"id": [r[0] for r in rows], "x": [r[0] * 100 + r[1] for r in rows]}), terms(k=k), "generate"
+        )
         return [v for v in made.table["v0"].to_list() if v // 100 in who]
 
     others = set(range(5)) - {person}

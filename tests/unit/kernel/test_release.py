@@ -1,0 +1,49 @@
+"""The only exit: nothing leaves in another form than was asked for."""
+
+import math
+
+import pytest
+
+from syft_lab.budget import queries
+from syft_lab.budget.accountant import cost
+from syft_lab.budget.queries import Answer
+from syft_lab.errors import FailedError
+from syft_lab.expr import Col, Column, Query, Schema
+from syft_lab.kernel import release
+
+SCHEMA = Schema((Column("x", "int", (0, 9)), Column("g", "text", None, ("a", "b"))), 2, 1000)
+PREPARED = queries.prepare(SCHEMA, Query("sum", Col("x"), None, ("g",)), cost(0.1))
+GOOD = Answer((("a",), ("b",)), (1, None), (2.0, 2.0))
+
+
+def test_a_whole_answer_leaves():
+    assert release.seal(PREPARED, GOOD) == {
+        "aggregate": "sum", "by": ["g"], "keys": [["a"], ["b"]], "values": [1, None], "accuracy": [2.0, 2.0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(GOOD.keys, (1,), (2.0, 2.0)),
+        Answer(GOOD.keys[:1], (1,), (2.0,)),
+        Answer((*GOOD.keys, ("zz",)), (1, 2, 3), (2.0, 2.0, 2.0)),
+        Answer(GOOD.keys, (1, math.nan), (2.0, 2.0)),
+        Answer(GOOD.keys, (1, math.inf), (2.0, 2.0)),
+        Answer(GOOD.keys, (1, "patient 17"), (2.0, 2.0)),
+        Answer(GOOD.keys, (1, True), (2.0, 2.0)),
+        Answer(GOOD.keys, (1, [1, 2]), (2.0, 2.0)),
+    ],
+)
+def test_anything_else_does_not_and_is_not_shown(answer):
+    with pytest.raises(FailedError) as caught:
+        release.seal(PREPARED, answer)
+    assert "17" not in str(caught.value)
+
+
+def test_the_guarantee_names_relation_unit_mechanism_and_isolation():
+    said = release.guarantee(PREPARED, "patient_id")
+    assert said["guarantee"] == "0.1-differential privacy"
+    assert said["neighbours"] == "add or remove one patient_id with all its rows (at most 2)"
+    assert set(said) >= {"measure", "mechanism", "scales", "isolation", "software"}
+    assert release.guarantee(PREPARED, "row")["neighbours"] == "add or remove one row"
