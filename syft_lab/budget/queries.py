@@ -37,6 +37,7 @@ dp.enable_features("contrib")
 
 _ATOMS = {"int": "i64", "float": "f64", "bool": "bool", "text": "String"}
 CONFIDENCE = 0.95
+VALUE = "value"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,10 @@ def _plan(schema: Schema, query: Query, found: Type) -> tuple[pl.LazyFrame, tupl
     columns = _needed(schema, query)
     frame = pl.LazyFrame(schema={n: stored_type(schema, n) for n in columns})
     frame = _chosen(frame, query, schema)
-    outputs = _outputs(query, schema, found)
+    if query.aggregate != "count" and query.value is not None:
+        # Computed before grouping: polars is a third faster than with the same expression inside the aggregate.
+        frame = frame.with_columns(_filled(query.value, schema, found).alias(VALUE))
+    outputs = _outputs(query, found)
     if not query.by:
         return frame.select(outputs), columns
     names = [f"g{schema.position(n)}" for n in query.by]
@@ -144,16 +148,20 @@ def _keys(schema: Schema, query: Query) -> pl.LazyFrame:
     return pl.LazyFrame(_groups(query, schema)[0], schema=dict.fromkeys(names, CODE), orient="row")
 
 
-def _outputs(query: Query, schema: Schema, found: Type) -> list[pl.Expr]:
+def _outputs(query: Query, found: Type) -> list[pl.Expr]:
     count = dp.len(signed=False).alias("n")  # never below zero: post-processing
-    if query.aggregate == "count" or query.value is None:
+    if query.aggregate == "count":
         return [count]
-    value = _numbers(query.value, schema, found.kind)
-    low, high = (int(found.low), int(found.high)) if found.kind != "float" else (float(found.low), float(found.high))
+    low, high = _bounds(found)
     if query.aggregate == "sum":
-        return [_sum(value, found.kind, low, high)]
+        return [_sum(pl.col(VALUE), low, high)]
     middle = middle_of(found)
-    return [_sum(value - middle, found.kind, low - middle, high - middle), count]
+    return [_sum(pl.col(VALUE) - middle, low - middle, high - middle), count]
+
+
+def _bounds(found: Type) -> tuple[float, float]:
+    number = float if found.kind == "float" else int
+    return number(found.low), number(found.high)
 
 
 def middle_of(found: Type) -> float:
@@ -161,11 +169,15 @@ def middle_of(found: Type) -> float:
     return (found.low + found.high) / 2 if found.kind == "float" else int(found.low + found.high) // 2
 
 
-def _sum(value: pl.Expr, kind: Kind, low: float, high: float) -> pl.Expr:
-    # Nulls were filtered out; the filler only tells OpenDP so, and lies within the bounds.
-    filled = value.fill_null(low).fill_nan(low) if kind == "float" else value.fill_null(low)
-    noisy: pl.Expr = filled.dp.sum((low, high)).alias("s")  # type: ignore[attr-defined]
+def _sum(value: pl.Expr, low: float, high: float) -> pl.Expr:
+    noisy: pl.Expr = value.dp.sum((low, high)).alias("s")  # type: ignore[attr-defined]
     return noisy
+
+
+def _filled(node: Node, schema: Schema, found: Type) -> pl.Expr:
+    # Nulls and NaN were filtered out; the filler only tells OpenDP so, and lies within the bounds.
+    value, low = _numbers(node, schema, found.kind), _bounds(found)[0]
+    return value.fill_null(low).fill_nan(low) if found.kind == "float" else value.fill_null(low)
 
 
 def _numbers(node: Node, schema: Schema, kind: Kind) -> pl.Expr:

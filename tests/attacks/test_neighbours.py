@@ -131,7 +131,7 @@ def test_a_planted_fault_keys_taken_from_the_data_is_caught(monkeypatch):
             columns = queries._needed(schema, query)
             frame = pl.LazyFrame(schema={n: queries.stored_type(schema, n) for n in columns})
             names = [f"g{schema.position(n)}" for n in query.by]
-            return queries._chosen(frame, query, schema).group_by(names).agg(queries._outputs(query, schema, found)), columns
+            return queries._chosen(frame, query, schema).group_by(names).agg(queries._outputs(query, found)), columns
 
         @staticmethod
         def with_margin(domain, margin):
