@@ -21,7 +21,11 @@ def main() -> None:
     rows = [row for name in parsed.areas or AREAS for row in AREAS[name](parsed.rounds)]
     if parsed.json:
         machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-        print(json.dumps({"machine": machine, "rows": [{**asdict(r), "ratio": r.ratio} for r in rows]}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"machine": machine, "rows": [{**asdict(r), "ratio": r.ratio} for r in rows]}, indent=1, ensure_ascii=False
+            )
+        )
         return
     print(f"{'what':<40}{'ours':>10}{'baseline':>10} {'unit':<6}{'ratio':>7}  {'mark':<12} against")
     for r in rows:

@@ -82,6 +82,7 @@ def _questions(home: str, rounds: int) -> list[Row]:
         patients = session["patients"]
         ours = {"count": patients.count(), "sum": patients.age.sum(), "grouped mean": patients.groupby("ward")["los"].mean()}
         for name, question in ours.items():
+
             def release(question=question) -> None:
                 question.release(epsilon=0.1 + next(steps) * 1e-6)  # another price, so that no answer is an earlier one
 
@@ -107,5 +108,3 @@ def _first_answer(home: str) -> Row:
     )  # fmt: skip
     return Row("connect to first answer, fresh process", mine, theirs, "s", "a process that imports pandas and polars",
                "one handshake, one question", "(no mark)", True)  # fmt: skip
-
-

@@ -10,13 +10,14 @@ import zmq
 
 from benchmarks.measure import Row, interleaved, process
 from syft_lab.identity import Keys
-from syft_lab.wire.chunks import PIECE
+
 from syft_lab.wire.link import Client, Hub
 from syft_lab.wire.loop import LoopThread
 from syft_lab.wire.messages import Message, Ping, Pong
 from syft_lab.wire.zmq_link import ZmqServer, ZmqTransport
 
 SIZE = 100_000_000
+PIECE = 8 << 20  # what the baseline sends at a time
 
 
 def serve_ours(pipe, secret: str) -> None:

@@ -14,8 +14,10 @@ import numpy as np
 from syft_lab.errors import WireError
 from syft_lab.wire.codec import MAX_FRAMES, Frame, Header
 
-PIECE = 8 << 20
-WINDOW = 4
+# Small enough to stay in the cache between decryption and copy, and to overlap both ways: measured 15–30 % faster at
+# 100 MB than 8 MiB (benchmarks/wire.py), and a stranger can make us hold less.
+PIECE = 1 << 20
+WINDOW = 32
 MAX_WIRE_FRAME = PIECE + (1 << 20)
 STALE_SECONDS = 60.0
 

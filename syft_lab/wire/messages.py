@@ -111,7 +111,7 @@ class Mock(Message):
 
 @dataclass(frozen=True)
 class Table(Message):
-    """A mock as one payload frame, an uncompressed Arrow IPC stream."""
+    """A mock as one payload frame: JSON ``{column: [value, …]}``."""
 
     kind = "table"
     max_payload = 1 << 30
