@@ -126,14 +126,19 @@ class Price:
     def __repr__(self) -> str:
         fits = "" if self.epsilon <= self.left else "; that is more than is left"
         policy = "runs without a click" if self.allowed else self.why
-        return (f"costs ε = {self.epsilon:g} of {self.left:g} left{fits}; 95 % error ± {_short(self.accuracy)} "
-                f"({self.basis}); {policy}")  # fmt: skip
+        return (f"costs ε = {self.epsilon:g} of {self.left:g} left{fits}; 95 % error {self._error()}; {policy}")  # fmt: skip
+
+    def _error(self) -> str:
+        if not hasattr(self.accuracy, "items"):
+            return f"± {_short(self.accuracy)} ({self.basis})"
+        sizes = ", ".join(f"± {_short(error)} for {rows:,} rows".replace(",", " ") for rows, error in self.accuracy.items())
+        return f"{sizes} ({self.basis})"
 
     def _repr_html_(self) -> str:
         pairs = [
             ("cost", f"ε = {self.epsilon:g}" + (f", δ = {self.delta:g}" if self.delta else "")),
             ("left for you", f"ε = {self.left:g}"),
-            ("95 % error", f"± {_short(self.accuracy)} ({self.basis})"),
+            ("95 % error", self._error()),
             ("policy", "runs without a click" if self.allowed else self.why),
         ]
         warning = [cards.note("this is more than is left", warn=True)] if self.epsilon > self.left else []

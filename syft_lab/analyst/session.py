@@ -345,7 +345,10 @@ class Session:
         self._next_epsilon = cost.epsilon / accountant.MICRO
         accuracy, basis = quote["accuracy"], "of what is released"
         if accuracy is None:
-            accuracy, basis = self._error_by_size(source, query, quote["errors"]), "by rows in a group, as on the mock"
+            accuracy, basis = (
+                self._error_by_size(source, query, quote["errors"]),
+                "in a group of so many rows, if values are as on the mock",
+            )
         left = results.cost_left(quote)
         return Price(self._next_epsilon, cost.delta / accountant.PICO, accuracy, basis, left, quote["allowed"], quote["why"])
 

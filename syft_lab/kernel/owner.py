@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Owner:
         self._registry = Registry(self._journal)
         self._catalogue = Catalogue(self._journal)
         self._ledger = Ledger(self._journal)
-        self.policy = Policy(self._journal, self._catalogue)
+        self.policy = Policy(self._journal, self._catalogue, self.console.say)
         self.audit = Audit(self._journal, self._folder, self.keys.public, self._catalogue, self._store)
         self._recover()
         self._service = Service(self.name, self.keys, self._journal, self._registry, self._store, self.console.say)
@@ -434,8 +434,8 @@ class Owner:
 class Policy:
     """What runs without a click: ``owner.policy.allow``; the default is refusal."""
 
-    def __init__(self, journal: Journal, catalogue: Catalogue) -> None:
-        self._journal, self._catalogue = journal, catalogue
+    def __init__(self, journal: Journal, catalogue: Catalogue, notify: Callable[[str], None]) -> None:
+        self._journal, self._catalogue, self._notify = journal, catalogue, notify
 
     @property
     def rules(self) -> list[Rule]:
@@ -457,7 +457,9 @@ class Policy:
                 return rule
         number = 1 + sum(1 for e in self._journal.entries() if e.kind == "allowed")
         self._journal.append("allowed", {"rule": number, "terms": terms})
-        return self.rules[-1]
+        added = Rule.from_json(number, terms)
+        self._notify(f"{added}")
+        return added
 
     def remove(self, rule: int | Rule) -> None:
         """Take a rule back, by its number."""
@@ -467,6 +469,7 @@ class Policy:
                 f"there is no rule {ascii(number)[:20]}; rules: {', '.join(str(r.id) for r in self.rules) or 'none'}"
             )
         self._journal.append("disallowed", {"rule": number})
+        self._notify(f"rule {number} was taken back")
 
     def __repr__(self) -> str:
         return "\n".join(map(str, self.rules)) or "no rules: nothing runs without you. owner.policy.allow(…) adds one"

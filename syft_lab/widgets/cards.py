@@ -11,24 +11,24 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+# Classes are doubled to outweigh the styles that JupyterLab gives to any table in an output. A notebook that is not
+# trusted loses the style sheet; tables still read well then.
 _STYLE = """<style>
-.syft-card{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;max-width:46em;
+.syft-card.syft-card{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45;max-width:46em;
 color:var(--jp-ui-font-color1,#1a1a1a);background:var(--jp-layout-color1,#fff);border:1px solid var(--jp-border-color2,#d0d0d0);
 border-left:4px solid var(--jp-brand-color1,#1976d2);border-radius:4px;padding:10px 14px;margin:4px 0;overflow-wrap:anywhere}
-.syft-card h4{margin:0 0 6px;font-size:14px;font-weight:600}
-.syft-card .syft-dim{color:var(--jp-ui-font-color2,#616161)}
-.syft-card dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:4px 0}
-.syft-card dt{color:var(--jp-ui-font-color2,#616161)}.syft-card dd{margin:0}
-.syft-card table{border-collapse:collapse;margin:6px 0;font-size:12px}
-.syft-card th,.syft-card td{text-align:left;padding:2px 12px 2px 0;border:none;background:none;
-color:var(--jp-ui-font-color1,#1a1a1a);vertical-align:top}
-.syft-card th{color:var(--jp-ui-font-color2,#616161);font-weight:500}
-.syft-gauge{display:flex;height:10px;border-radius:5px;overflow:hidden;margin:3px 0;max-width:30em;
+.syft-card.syft-card h4{margin:0 0 4px;font-size:14px;font-weight:600}
+.syft-card.syft-card .syft-dim,.syft-card.syft-card th{color:var(--jp-ui-font-color2,#616161)}
+.syft-card.syft-card table{border-collapse:collapse;border:none;margin:4px 0;font-size:13px;table-layout:auto;width:auto}
+.syft-card.syft-card tr,.syft-card.syft-card tr:hover,.syft-card.syft-card tr:nth-child(n){background:none;border:none}
+.syft-card.syft-card th,.syft-card.syft-card td{text-align:left;vertical-align:top;padding:1px 16px 1px 0;border:none;
+max-width:none;white-space:normal;color:var(--jp-ui-font-color1,#1a1a1a)}
+.syft-card.syft-card th{font-weight:500;color:var(--jp-ui-font-color2,#616161);white-space:nowrap}
+.syft-gauge{display:flex;height:10px;border-radius:5px;overflow:hidden;margin:3px 0 6px;max-width:30em;
 background:var(--jp-layout-color3,#e0e0e0)}
 .syft-gauge .spent{background:var(--jp-warn-color1,#e65100)}.syft-gauge .reserved{background:var(--jp-warn-color3,#ffb74d)}
 .syft-gauge .next{background:var(--jp-brand-color2,#64b5f6)}
-.syft-warn{color:var(--jp-error-color1,#c62828);font-weight:600}
-.syft-card code{font-size:12px;color:inherit;background:var(--jp-layout-color2,#eee);padding:0 3px;border-radius:2px}
+.syft-card.syft-card .syft-warn{color:var(--jp-error-color1,#c62828);font-weight:600}
 </style>"""
 
 
@@ -89,7 +89,8 @@ def visible(text: object) -> str:
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """A list of names and values."""
-    return "<dl>" + "".join(f"<dt>{safe(k)}</dt><dd>{safe(v)}</dd>" for k, v in pairs) + "</dl>"
+    rows = "".join(f'<tr><th scope="row">{safe(k)}</th><td>{safe(v)}</td></tr>' for k, v in pairs)
+    return f"<table>{rows}</table>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> str:
@@ -97,7 +98,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> 
     body = "".join("<tr>" + "".join(f"<td>{safe(c)}</td>" for c in row) + "</tr>" for row in rows)
     if not body:
         return f'<div class="syft-dim">{safe(empty)}</div>'
-    return "<table><tr>" + "".join(f"<th>{safe(h)}</th>" for h in head) + f"</tr>{body}</table>"
+    names = "".join(f'<th scope="col">{safe(h)}</th>' for h in head)
+    return f"<table><tr>{names}</tr>{body}</table>" if any(head) else f"<table>{body}</table>"
 
 
 def card(title: str, *parts: str) -> str:
