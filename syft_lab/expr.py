@@ -25,6 +25,7 @@ from syft_lab.errors import QueryError, WireError
 Kind = Literal["int", "float", "bool", "text"]
 Scalar = int | float | bool | str
 MAX_DEPTH, MAX_NODES, MAX_TEXT, MAX_KEYS, MAX_GROUPS = 32, 1000, 1000, 2, 10_000
+MAX_WEIGHT = 5000
 NUMERIC = ("int", "float")
 
 
@@ -140,6 +141,8 @@ class Query:
 
     def check(self, schema: Schema) -> Type:
         """The type and bounds of what is aggregated, from public facts; raises QueryError naming the part at fault."""
+        if sum(weight(n) for n in (self.value, self.filter) if n is not None) > MAX_WEIGHT:
+            raise QueryError("the expression is too large to run; split it, or compare with fewer constants")
         if self.filter is not None and infer(self.filter, schema).kind != "bool":
             raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
         self._check_keys(schema)
@@ -221,6 +224,16 @@ def columns_of(node: Node) -> Iterator[str]:
     elif isinstance(node, Op):
         for arg in node.args:
             yield from columns_of(arg)
+
+
+def weight(node: Node) -> int:
+    """How many operations the node becomes when it is lowered, at most: nested comparisons write operands twice over."""
+    if not isinstance(node, Op):
+        return 1
+    first, *others = (weight(a) for a in node.args) if node.args else (0,)
+    twice = 2 if node.name in _COMPARISONS else 1
+    times = {"between": 4, "is_in": 2 * len(others)}.get(node.name, twice)
+    return min(1 + times * first + twice * sum(others), MAX_WEIGHT + 1)
 
 
 def infer(node: Node, schema: Schema) -> Type:
@@ -413,6 +426,7 @@ _INTERVALS: Mapping[str, Callable[[Op, Type, Type], Interval]] = {
     "mod": _mod,
 }
 
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "is_null", "xor")
 OPERATIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _comparison),
     **dict.fromkeys(("and", "or", "xor", "not"), _logic),

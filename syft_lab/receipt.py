@@ -17,6 +17,8 @@ from syft_lab import canonical, merkle
 from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
 
+LIMIT = 64 << 20  # bytes of a receipt
+
 
 @dataclass(frozen=True)
 class Head:
@@ -78,12 +80,12 @@ class Receipt:
     @property
     def details(self) -> dict[str, Any]:
         """What the owner signed: analyst, query, mechanism, guarantee, cost, account before and after, …"""
-        return dict(canonical.loads(self.entry)["body"])
+        return dict(canonical.loads(self.entry, limit=LIMIT)["body"])
 
     @property
     def time(self) -> str:
         """When the owner released the value, ISO 8601."""
-        return str(canonical.loads(self.entry)["time"])
+        return str(canonical.loads(self.entry, limit=LIMIT)["time"])
 
     def verify(self, signer: PublicKeys | None = None, kind: str = "released") -> dict[str, Any]:
         """Check signature, inclusion and consistency offline; gives the details or raises VerificationError.
@@ -102,7 +104,7 @@ class Receipt:
                 raise VerificationError(f"the earlier head in this receipt isn't signed by {self.owner}")
             if not self.head.continues(self.previous, list(self.continuation)):
                 raise VerificationError("the owner's log does not continue the one it signed before")
-        if canonical.loads(self.entry).get("kind") != kind:
+        if canonical.loads(self.entry, limit=LIMIT).get("kind") != kind:
             raise VerificationError(f"the entry in this receipt isn't of the kind '{kind}'")
         return self.details
 
@@ -129,7 +131,7 @@ class Receipt:
             raise malformed
         try:
             entry = value["entry"].encode()
-            body = canonical.loads(entry)
+            body = canonical.loads(entry, limit=LIMIT)
             if not isinstance(body, dict) or not isinstance(body["body"], dict) or type(value["index"]) is not int:
                 raise malformed
             return cls(
@@ -154,7 +156,7 @@ class Receipt:
     @classmethod
     def load(cls, path: str | Path) -> Receipt:
         """The receipt in a file; raises WireError."""
-        return cls.from_json(canonical.loads(Path(path).read_bytes()))
+        return cls.from_json(canonical.loads(Path(path).read_bytes(), limit=LIMIT))
 
     def __repr__(self) -> str:
         said = self.details

@@ -130,6 +130,13 @@ async def _dial(addresses: tuple[str, ...], server_keys: tuple[str, ...], keys: 
     raise (telling or failures)[0]
 
 
+def _json(reply: m.Catalogue | m.Table | m.Released) -> Any:
+    """The JSON in the one payload frame of a reply."""
+    if len(reply.payload) != 1:
+        raise LabError(f"the owner's {reply.kind} has no payload; tell the owner")
+    return canonical.loads(bytes(reply.payload[0]), limit=reply.max_payload)
+
+
 def _open(alias: str, folder: Path, timeout: float) -> Session:
     session = Session(alias, folder, timeout)
     try:
@@ -329,6 +336,10 @@ class Session:
 
         return self._loop.run(work(), timeout + self._timeout * 2 + 5)
 
+    def _payload(self, message: m.Message, expected: type[m.Catalogue | m.Table]) -> Any:
+        """The JSON in the payload of the reply."""
+        return _json(self._ask(message, expected, QUESTION_SECONDS))
+
     async def _asking(self, message: m.Message, expected: type[M], timeout: float) -> M:
         reply = await (await self._connect()).request(message, timeout)
         if not isinstance(reply, expected):
@@ -404,15 +415,14 @@ class Session:
 
     def _take(self, reply: m.Released, message: m.Release, sent: Head | None, name: str) -> Released:
         """Check the receipt against what was asked and the head we held then, and unpack the value."""
-        receipt = Receipt.from_json(canonical.loads(reply.receipt))
+        receipt = Receipt.from_json(_json(reply))
         said = receipt.verify(self._trust.keys)
         if receipt.previous != sent:  # `verify` has checked that the receipt's head continues it
             raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
-        answer = results.check_answer(canonical.loads(reply.value))
-        asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query), answer)
-        signed = tuple(said.get(k) for k in ("analyst", "dataset", "version", "epsilon_micro", "query", "value"))
-        if asked != signed:
-            raise VerificationError("the receipt is about another question or value than this one; tell the owner")
+        asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query))
+        if asked != tuple(said.get(k) for k in ("analyst", "dataset", "version", "epsilon_micro", "query")):
+            raise VerificationError("the receipt is about another question than this one; tell the owner")
+        answer = results.check_answer(said.get("value"))
         if self._trust.head is None or receipt.head.size > self._trust.head["size"]:
             self._keep(receipt.head)
         value = results.as_value(answer, answer["values"], name)
@@ -433,8 +443,7 @@ class Session:
 
         key = (source.name, source.version)
         if key not in self._mocks:
-            payload = self._ask(m.Mock(*key), m.Table, QUESTION_SECONDS).payload
-            columns = canonical.loads(bytes(payload[0]), limit=1 << 30)
+            columns = self._payload(m.Mock(*key), m.Table)
             try:
                 made = {c.name: pl.Series(columns[c.name], dtype=STORED[c.kind], strict=True) for c in source.schema.columns}
                 self._mocks[key] = pl.DataFrame(made)
@@ -445,7 +454,7 @@ class Session:
     # Display
 
     def _refresh(self) -> None:
-        datasets = canonical.loads(self._ask(m.Datasets(), m.Catalogue).datasets, limit=16 << 20)
+        datasets = self._payload(m.Datasets(), m.Catalogue)
         self._catalogue = {d["name"]: d for d in datasets}
 
     def _ipython_key_completions_(self) -> list[str]:

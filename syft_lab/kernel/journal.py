@@ -21,7 +21,7 @@ from syft_lab import canonical, merkle
 from syft_lab.errors import StateError, VerificationError
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel import views
-from syft_lab.receipt import Head
+from syft_lab.receipt import LIMIT, Head
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -51,7 +51,7 @@ class Entry:
     @classmethod
     def parse(cls, seq: int, data: bytes) -> Entry:
         """The entry in its bytes; raises VerificationError where they are no entry at this position."""
-        content = canonical.loads(data, limit=16 << 20)
+        content = canonical.loads(data, limit=LIMIT)
         if not isinstance(content, dict) or content.get("seq") != seq or canonical.dumps(content) != data:
             raise VerificationError(f"entry {seq} of the journal is damaged")
         return cls(seq, data, content["kind"], content["time"], content["body"])

@@ -181,7 +181,7 @@ class Service:
         return m.Pong(message.payload)
 
     async def _datasets(self, analyst: Analyst, message: m.Datasets) -> m.Message:
-        return m.Catalogue(canonical.dumps([d.public() for d in self._catalogue.open_to(analyst)]))
+        return m.Catalogue([canonical.dumps([d.public() for d in self._catalogue.open_to(analyst)])])
 
     async def _mock(self, analyst: Analyst, message: m.Mock) -> m.Message:
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
@@ -226,8 +226,7 @@ class Service:
         )
         with self._alone(question):
             entry = self._earlier(question) or self._walk(analyst, dataset, query, question)
-        receipt = self._prove(entry, message.held)
-        return m.Released(canonical.dumps(entry.body["value"]), canonical.dumps(receipt.to_json()))
+        return m.Released([canonical.dumps(self._prove(entry, message.held).to_json())])
 
     def _alone(self, question: Question) -> threading.Lock:
         """One at a time for the same question of the same analyst, so that asking twice at once costs once."""

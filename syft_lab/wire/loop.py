@@ -17,7 +17,7 @@ class LoopThread:
     """Runs coroutines for plain threads. Start it once; `stop` ends the loop and joins the thread."""
 
     def __init__(self, name: str) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.SelectorEventLoop()  # on Windows too: the sockets are watched as descriptors
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 

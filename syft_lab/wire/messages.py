@@ -94,10 +94,11 @@ class Datasets(Message):
 
 @dataclass(frozen=True)
 class Catalogue(Message):
-    """JSON list of the datasets open to this analyst: public facts only."""
+    """The datasets open to this analyst, public facts only: one payload frame, a JSON list."""
 
     kind = "catalogue"
-    datasets: bytes
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
 
 
 @dataclass(frozen=True)
@@ -154,11 +155,11 @@ class Release(Message):
 
 @dataclass(frozen=True)
 class Released(Message):
-    """JSON of the value, and its receipt."""
+    """A release: one payload frame, the JSON of its receipt. The value is in the entry that the receipt proves."""
 
     kind = "released"
-    value: bytes
-    receipt: bytes
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
 
 
 @dataclass(frozen=True)

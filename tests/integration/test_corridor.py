@@ -42,6 +42,23 @@ def test_a_group_by_gives_a_series_in_declared_order(session):
     assert two.value.dtype == "int64"
 
 
+def test_thousands_of_groups_and_of_columns_travel(owner, session, home):
+    many = [f"category {i:04d}" for i in range(5_000)]
+    frame = pd.DataFrame({"c": many * 2, "d": [0, 1] * 5_000, **{f"column {i}": 1.0 for i in range(2_000)}})
+    owner.publish(frame, name="wide", population="clinic", privacy_unit="row", categories={"c": many, "d": [0, 1]})
+    owner.policy.allow("dp", dataset="wide", epsilon_per_query=1)
+    owner.invite("bob", budgets={"clinic": 1.0})
+    with lab.connect("bob.syft", alias="as-bob") as bob:
+        wide = bob["wide"]
+        assert len(wide.columns) == 2_002
+        result = wide.groupby(["c", "d"]).size().release(epsilon=0.5)
+        assert result.value.shape == (10_000,)
+        assert result.receipt.verify()
+        one_of = wide[wide.c.is_in(many[:100])].count().release(epsilon=0.5)
+        assert abs(one_of.value - 200) < 60
+        assert "column 1999" in repr(wide)
+
+
 def test_the_same_question_is_free_and_another_price_is_not(session):
     question = session["patients"].age.mean()
     first, again = question.release(epsilon=0.1), question.release(epsilon=0.1)

@@ -163,6 +163,22 @@ def test_a_query_that_can_not_be_made_private_says_which_part(query, word):
         query.check(SCHEMA)
 
 
+def test_an_expression_that_grows_when_it_is_lowered_is_refused_at_once():
+    node = los
+    for _ in range(10):
+        node = Op("add", (Op("cast", (Op("between", (node, Lit(0), Lit(1), Lit("both"))), Lit("float"))), los))
+    with pytest.raises(QueryError, match="too large"):
+        Query("count", None, Op("gt", (node, Lit(0)))).check(SCHEMA)
+
+
+def test_long_sums_and_lists_are_not_too_large():
+    total = los
+    for _ in range(15):
+        total = Op("mul", (Lit(1.0), Op("add", (los, total))))
+    Query("count", None, Op("is_in", (age, *(Lit(i) for i in range(100))))).check(SCHEMA)
+    Query("sum", Op("clip", (total, Lit(0.0), Lit(1.0)))).check(SCHEMA)
+
+
 def test_the_columns_of_a_tree_come_in_reading_order():
     assert list(columns_of(Op("add", (age, Op("mul", (los, age)))))) == ["age", "los", "age"]
 

@@ -58,6 +58,7 @@ numbers = st.recursive(
         st.builds(
             lambda n, l, r: Op(n, (l, r)), st.sampled_from(["add", "sub", "mul", "truediv"]), inner, inner | st.just(Lit(2))
         ),
+        st.builds(lambda n, v, by: Op(n, (v, Lit(by))), st.sampled_from(["floordiv", "mod"]), inner, st.sampled_from([2, 3.5])),
         st.builds(lambda v: Op("fill_null", (v, Lit(1))), inner),
         st.builds(lambda v: Op("cast", (v, Lit("float"))), inner),
     ),
@@ -90,7 +91,7 @@ conditions = st.recursive(
 )
 
 _PANDAS = {"eq": "__eq__", "ne": "__ne__", "lt": "__lt__", "le": "__le__", "gt": "__gt__", "ge": "__ge__", "and": "__and__",
-           "or": "__or__", "xor": "__xor__", "add": "__add__", "sub": "__sub__", "mul": "__mul__", "truediv": "__truediv__"}  # fmt: skip
+           "or": "__or__", "xor": "__xor__", "add": "__add__", "sub": "__sub__", "mul": "__mul__", "truediv": "__truediv__", "mod": "__mod__"}  # fmt: skip
 
 
 def in_pandas(node, table):
@@ -107,6 +108,7 @@ def in_pandas(node, table):
         return getattr(first, _PANDAS[node.name])(*others)
     return {
         "not": lambda: ~first,
+        "floordiv": lambda: np.floor(first / others[0]),  # an infinity stays one, where pandas makes NaN of it
         "is_null": lambda: first.isna(),
         "fill_null": lambda: first.fillna(others[0]),
         "is_in": lambda: first.isin(others),
