@@ -1,4 +1,4 @@
-"""Pointers to private tables that read like pandas: `PointerFrame`, `PointerSeries`, and the `Question` they become.
+"""Pointers to private tables that read like pandas: `PointerFrame`, and its groups.
 
 Nothing here holds a private row. Each operation adds a node to a typed expression (`expr`) and checks it at once
 against the published schema; only `Question.price` and `Question.release` talk to the owner.
@@ -6,35 +6,20 @@ against the published schema; only `Question.price` and `Question.release` talk 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from syft_lab import expr
-from syft_lab.analyst.result import Price, Result
-from syft_lab.errors import PrivateValueError, QueryError, UnsupportedError, UsageError
-from syft_lab.expr import Col, Lit, Node, Op, Query, Schema
+from syft_lab.analyst.question import Question, Source, no_attribute
+from syft_lab.analyst.series import WAYS_OUT, PointerSeries
+from syft_lab.errors import PrivateValueError, QueryError, UsageError
+from syft_lab.expr import Col, Node, Op, Query
+from syft_lab.schema import Scalar
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from syft_lab.analyst.session import Session
-
-_WAYS_OUT = "ask for a count, sum or mean and .release(epsilon=…) it, or look at .mock"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A published dataset as the analyst knows it."""
-
-    session: Session
-    name: str
-    version: int
-    schema: Schema
-    public: Mapping[str, Any]
 
 
 class PointerFrame:
@@ -59,8 +44,8 @@ class PointerFrame:
 
         return pd.DataFrame(self._described(), columns=["column", "kind", "bounds", "categories"]).set_index("column")
 
-    def _described(self) -> list[tuple[str, str, tuple[float, float] | None, tuple[expr.Scalar, ...] | None]]:
-        rows: list[tuple[str, str, tuple[float, float] | None, tuple[expr.Scalar, ...] | None]] = []
+    def _described(self) -> list[tuple[str, str, tuple[float, float] | None, tuple[Scalar, ...] | None]]:
+        rows: list[tuple[str, str, tuple[float, float] | None, tuple[Scalar, ...] | None]] = []
         for name in self._names:
             found = expr.infer(self._node(name), self._source.schema)
             bounds = (found.low, found.high) if found.bounded and found.kind in expr.NUMERIC else None
@@ -135,7 +120,7 @@ class PointerFrame:
                 self._node(name)
             return PointerFrame(self._source, tuple(key), self._chosen, self._made)
         if isinstance(key, slice | int):
-            raise PrivateValueError(f"rows of a private table can't be taken by position; {_WAYS_OUT}")
+            raise PrivateValueError(f"rows of a private table can't be taken by position; {WAYS_OUT}")
         raise UsageError("index a pointer with a column name, a list of names, or a condition such as frame.age > 65")
 
     def __getattr__(self, name: str) -> Any:
@@ -143,7 +128,7 @@ class PointerFrame:
             raise AttributeError(name)
         if name in self._names:
             return self[name]
-        _no_attribute(self, name, self._names)
+        no_attribute(self, name, self._names)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -208,181 +193,6 @@ class PointerFrame:
         return Question(self._source, query, about)
 
 
-class PointerSeries:
-    """A pointer to a private column, or to something computed from columns row by row."""
-
-    __hash__ = None  # type: ignore[assignment]
-    __array_ufunc__ = None  # numpy operators give way to ours
-
-    def __init__(self, frame: PointerFrame, node: Node, name: str) -> None:
-        self._frame, self._node, self.name = frame, node, name
-        self._type = expr.infer(node, frame._source.schema)
-
-    def _op(self, name: str, *others: Any, reverse: bool = False) -> PointerSeries:
-        nodes = [self._node, *(self._operand(o) for o in others)]
-        return PointerSeries(self._frame, Op(name, tuple(reversed(nodes) if reverse else nodes)), self.name)
-
-    def _operand(self, other: Any) -> Node:
-        if isinstance(other, PointerSeries):
-            return other._aligned(self._frame)
-        return Lit(expr.check_literal(other.item() if hasattr(other, "item") else other))
-
-    def _aligned(self, frame: PointerFrame) -> Node:
-        mine, theirs = self._frame, frame
-        if mine._source.name != theirs._source.name or mine._source.session is not theirs._source.session:
-            raise QueryError("the two pointers are to different tables, and rows can't be joined")
-        if mine._chosen not in (None, theirs._chosen):
-            raise QueryError("the two pointers are filtered differently; filter once, then compute on the result")
-        return self._node
-
-    def __add__(self, other: Any) -> PointerSeries:
-        return self._op("add", other)
-
-    def __radd__(self, other: Any) -> PointerSeries:
-        return self._op("add", other, reverse=True)
-
-    def __sub__(self, other: Any) -> PointerSeries:
-        return self._op("sub", other)
-
-    def __rsub__(self, other: Any) -> PointerSeries:
-        return self._op("sub", other, reverse=True)
-
-    def __mul__(self, other: Any) -> PointerSeries:
-        return self._op("mul", other)
-
-    def __rmul__(self, other: Any) -> PointerSeries:
-        return self._op("mul", other, reverse=True)
-
-    def __truediv__(self, other: Any) -> PointerSeries:
-        return self._op("truediv", other)
-
-    def __rtruediv__(self, other: Any) -> PointerSeries:
-        return self._op("truediv", other, reverse=True)
-
-    def __floordiv__(self, other: Any) -> PointerSeries:
-        return self._op("floordiv", other)
-
-    def __mod__(self, other: Any) -> PointerSeries:
-        return self._op("mod", other)
-
-    def __neg__(self) -> PointerSeries:
-        return self._op("sub", 0, reverse=True)
-
-    def __eq__(self, other: object) -> PointerSeries:  # type: ignore[override]
-        return self._op("eq", other)
-
-    def __ne__(self, other: object) -> PointerSeries:  # type: ignore[override]
-        return self._op("ne", other)
-
-    def __lt__(self, other: Any) -> PointerSeries:
-        return self._op("lt", other)
-
-    def __le__(self, other: Any) -> PointerSeries:
-        return self._op("le", other)
-
-    def __gt__(self, other: Any) -> PointerSeries:
-        return self._op("gt", other)
-
-    def __ge__(self, other: Any) -> PointerSeries:
-        return self._op("ge", other)
-
-    def __and__(self, other: Any) -> PointerSeries:
-        return self._op("and", other)
-
-    def __or__(self, other: Any) -> PointerSeries:
-        return self._op("or", other)
-
-    def __xor__(self, other: Any) -> PointerSeries:
-        return self._op("xor", other)
-
-    def __invert__(self) -> PointerSeries:
-        return self._op("not")
-
-    def isna(self) -> PointerSeries:
-        """True where the value is null or NaN."""
-        return self._op("is_null")
-
-    def notna(self) -> PointerSeries:
-        """True where there is a value."""
-        return ~self.isna()
-
-    isnull, notnull = isna, notna
-
-    def fillna(self, value: Any) -> PointerSeries:
-        """Put a constant in place of nulls."""
-        return self._op("fill_null", value)
-
-    def dropna(self) -> PointerSeries:
-        """Without nulls; aggregates skip them anyway."""
-        return PointerSeries(self._frame._where(self.notna()._node), self._node, self.name)
-
-    def is_in(self, values: Iterable[Any]) -> PointerSeries:
-        """True where the value is one of ``values``."""
-        if isinstance(values, str):
-            raise UsageError("is_in takes a list of values")
-        return self._op("is_in", *values)
-
-    isin = is_in
-
-    def between(self, left: Any, right: Any, inclusive: str = "both") -> PointerSeries:
-        """True where ``left <= value <= right``; ``inclusive`` as in pandas."""
-        return self._op("between", left, right, inclusive)
-
-    def clip(self, lower: float, upper: float) -> PointerSeries:
-        """Values moved into [lower, upper]; this also declares the bounds that a sum or a mean needs."""
-        return self._op("clip", lower, upper)
-
-    def astype(self, dtype: Any) -> PointerSeries:
-        """Numbers and booleans as "int64" (cut towards zero) or "float64"."""
-        names = {"int": "int", "int64": "int", "float": "float", "float64": "float"}
-        return self._op("cast", names.get(getattr(dtype, "__name__", str(dtype)), str(dtype)[:40]))
-
-    def count(self) -> Question:
-        """How many values are not null."""
-        return self._ask("count")
-
-    def sum(self) -> Question:
-        """The sum of the values, each moved into its bounds; nulls are skipped."""
-        return self._ask("sum")
-
-    def mean(self) -> Question:
-        """The mean of the values, each moved into its bounds; nulls are skipped."""
-        return self._ask("mean")
-
-    def _ask(self, aggregate: Any, by: tuple[str, ...] = ()) -> Question:
-        query = Query(aggregate, self._node, self._frame._chosen, by)
-        return self._frame._question(query, self.name)
-
-    @property
-    def mock(self) -> pd.Series[Any]:
-        """The same column on the mock."""
-        return self._frame.assign(**{self.name: self}).mock[self.name].rename(self.name)
-
-    def head(self, n: int = 5) -> pd.Series[Any]:
-        """The first values of the *mock*."""
-        return self.mock.head(n)
-
-    def _private(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise PrivateValueError(f"the values of {self.name} are private; {_WAYS_OUT}")
-
-    __bool__ = __len__ = __iter__ = __float__ = __int__ = __index__ = __array__ = __getitem__ = _private
-    item = tolist = to_list = to_numpy = unique = _private
-
-    @property
-    def values(self) -> NoReturn:
-        """Private: raises PrivateValueError."""
-        self._private()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        _no_attribute(self, name, ())
-
-    def __repr__(self) -> str:
-        bounds = f", bounds {self._type.low:g} to {self._type.high:g}" if self._type.bounded else ""
-        return f"PointerSeries {self.name} ({self._type.kind}{bounds}) of {self._frame._source.name}; private"
-
-
 class PointerGroupBy:
     """Groups by declared categories: pick a column, then aggregate; ``size()`` counts rows."""
 
@@ -420,58 +230,12 @@ class PointerGroupBy:
             raise AttributeError(name)
         if name in self._frame.columns:
             return self[name]
-        _no_attribute(self, name, tuple(self._frame.columns))
+        no_attribute(self, name, tuple(self._frame.columns))
 
     def __repr__(self) -> str:
         return f"PointerGroupBy of {self._frame._source.name} by {', '.join(self._by)}"
 
 
-class Question:
-    """A query that is not asked yet: `price` it, then `release` it."""
-
-    def __init__(self, source: Source, query: Query, about: str) -> None:
-        self._source, self.query, self._about = source, query, about
-
-    def price(self, epsilon: float, delta: float = 0.0) -> Price:
-        """Cost and 95 % error as far as they are public; nothing is spent."""
-        return self._source.session.price(self._source, self.query, epsilon, delta)
-
-    def release(self, epsilon: float, delta: float = 0.0, *, block: bool = True) -> Result:
-        """Ask, and spend ε: a `Result` with ``value``, ``accuracy`` and ``receipt``.
-
-        The same question at the same cost is answered again for free. With ``block=False`` it does not wait. Raises
-        BudgetError, RefusedError or FailedError; an interrupt stops the wait, not the question.
-        """
-        result = self._source.session.release(self._source, self.query, epsilon, delta, str(self), self._about)
-        if block:
-            result.get()
-        return result
-
-    def mock(self) -> Any:
-        """The answer on the mock, without noise: to see its form."""
-        return self._source.session.answer_on_mock(self._source, self.query, self._about)
-
-    def _unanswered(self, *args: Any) -> NoReturn:
-        raise PrivateValueError(f"this is a question, not yet an answer: {self}.release(epsilon=…) asks it")
-
-    __bool__ = __float__ = __int__ = __len__ = __iter__ = __array__ = __round__ = _unanswered
-
-    def __repr__(self) -> str:
-        return f"<{self}: .price(epsilon=…) or .release(epsilon=…)>"
-
-    def __str__(self) -> str:
-        by = f" by {', '.join(self.query.by)}" if self.query.by else ""
-        chosen = " of chosen rows" if self.query.filter is not None else ""
-        return f"{self.query.aggregate} of {self._about}{by}{chosen} in {self._source.name}"
-
-
 def _unit(source: Source) -> str:
     unit, k = source.public["privacy_unit"], source.schema.max_contributions
     return "each row" if unit == "row" else f"each {unit} with up to {k} rows"
-
-
-def _no_attribute(thing: Any, name: str, columns: tuple[str, ...]) -> NoReturn:
-    there = [n for n in dir(type(thing)) if not n.startswith("_")]
-    near = difflib.get_close_matches(name, [*there, *columns], 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnsupportedError(f"a {type(thing).__name__} has no {ascii(name)[:60]}: {hint}there are {', '.join(there)}")

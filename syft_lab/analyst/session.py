@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 from syft_lab import __version__, canonical, state
 from syft_lab.analyst import result as results
-from syft_lab.analyst.frame import PointerFrame, Source
+from syft_lab.analyst.enrol import dial, enrol
+from syft_lab.analyst.frame import PointerFrame
+from syft_lab.analyst.question import Source
 from syft_lab.analyst.result import Accounts, Price, Released, Result
 from syft_lab.budget import accountant
 from syft_lab.errors import (
-    ConnectError,
     ConnectionLost,
     InvitationError,
     KeyMismatchError,
@@ -30,14 +31,14 @@ from syft_lab.errors import (
     UsageError,
     VerificationError,
 )  # fmt: skip
-from syft_lab.expr import Query, schema_from_json
+from syft_lab.expr import Query
 from syft_lab.identity import Invitation, Keys, PublicKeys, Trust, check_name
 from syft_lab.receipt import Head, Receipt
+from syft_lab.schema import schema_from_json
 from syft_lab.widgets import cards
 from syft_lab.wire import messages as m
 from syft_lab.wire.link import Client
 from syft_lab.wire.loop import LoopThread
-from syft_lab.wire.zmq_link import ZmqTransport
 
 CONNECT_SECONDS = 2.8
 ANSWER_SECONDS = 30.0
@@ -83,51 +84,10 @@ def _with_invitation(invitation: Invitation, alias: str | None, timeout: float) 
         raise InvitationError(f"this invitation expired on {invitation.expires[:10]}; ask the owner for a new one")
     loop = LoopThread(f"syft-enrol-{name}")
     try:
-        loop.run(_enrol(invitation, state.make_private(folder), timeout), timeout * len(invitation.addresses) + 5)
+        loop.run(enrol(invitation, state.make_private(folder), timeout), timeout * len(invitation.addresses) + 5)
     finally:
         loop.stop()
     return _open(name, folder, timeout)
-
-
-async def _enrol(invitation: Invitation, folder: Path, timeout: float) -> None:
-    """Use the invitation; the new keys are on disk before it, so that a lost reply can be asked for again."""
-    keys = Keys.load_or_create(folder / f"enrolling-{invitation.keys.fingerprint[:4]}-{_mark(invitation.id)}.json")
-    covered = canonical.dumps([invitation.curve, invitation.id, keys.public.curve, keys.public.signing])
-    message = m.Enrol(list(m.VERSIONS), f"syft-lab {__version__}", keys.public.curve, keys.public.signing,
-                      keys.sign("enrol", covered))  # fmt: skip
-    once = Keys(invitation.secret, secrets.token_bytes(32))  # only its CURVE half is used
-    client, _ = await _dial(invitation.addresses, (invitation.curve,), once, timeout)
-    try:
-        await client.request(message, timeout)
-    finally:
-        client.close()
-    old = Trust.load(folder) if (folder / "trust.json").is_file() else None
-    keys.save(folder / "keys.json")
-    Trust(
-        owner=invitation.owner, analyst=invitation.analyst, signing=invitation.signing, curve_keys=(invitation.curve,),
-        addresses=invitation.addresses, invitation=invitation.id, head=old.head if old else None,
-    ).save(folder)  # fmt: skip
-    for pending in folder.glob("enrolling-*.json"):
-        pending.unlink()
-
-
-def _mark(key: str) -> str:
-    return "".join(c for c in key if c.isalnum())[:12]
-
-
-async def _dial(addresses: tuple[str, ...], server_keys: tuple[str, ...], keys: Keys, timeout: float) -> tuple[Client, str]:
-    """A client to the first address that answers with a pinned key, and that key; raises the most telling error."""
-    failures: list[ConnectError] = []
-    end = time.monotonic() + timeout
-    for address in addresses:
-        for server_key in server_keys:
-            try:
-                left = max(0.3, end - time.monotonic())
-                return Client(await ZmqTransport.connect(address, server_key, keys, left)), server_key
-            except ConnectError as error:
-                failures.append(error)
-    telling = [f for f in failures if isinstance(f, KeyMismatchError)]
-    raise (telling or failures)[0]
 
 
 def _json(reply: m.Catalogue | m.Table | m.Released) -> Any:
@@ -268,7 +228,7 @@ class Session:
             return self._client
 
     async def _greet(self) -> Client:
-        client, server_key = await _dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
+        client, server_key = await dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
         head = canonical.dumps(self._trust.head) if self._trust.head else b""
         try:
             welcome = await client.request(m.Hello(list(m.VERSIONS), f"syft-lab {__version__}", head), self._timeout)

@@ -31,7 +31,8 @@ from syft_lab.budget.accountant import MICRO, Cost
 from syft_lab.budget.mechanisms import centred_mean, mean_error
 from syft_lab.budget.tables import CODE, STORED, encode, stored_names, stored_type
 from syft_lab.errors import FailedError, QueryError
-from syft_lab.expr import Col, Kind, Lit, Node, Op, Query, Scalar, Schema, Type, columns_of, infer
+from syft_lab.expr import Col, Lit, Node, Op, Query, Type, columns_of, infer
+from syft_lab.schema import Kind, Scalar, Schema
 
 dp.enable_features("contrib")
 

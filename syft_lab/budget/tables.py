@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from syft_lab.expr import Column, Kind, Schema
+from syft_lab.schema import Column, Kind, Schema
 
 STORED: Mapping[Kind, Any] = {"int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "text": pl.String}
 CODE = pl.UInt32

@@ -36,7 +36,8 @@ from typing import Any
 
 from syft_lab.budget.accountant import Budget
 from syft_lab.errors import UsageError
-from syft_lab.kernel.owner import Owner, Policy
+from syft_lab.kernel.owner import Owner
+from syft_lab.kernel.rulebook import Policy
 
 log = logging.getLogger("syft_lab.owner")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from syft_lab import canonical
 from syft_lab.errors import RefusedError
-from syft_lab.expr import Schema, schema_from_json
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.registry import Analyst
+from syft_lab.schema import Schema, schema_from_json
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import polars as pl
 
 from syft_lab.budget.tables import STORED
 from syft_lab.errors import UsageError
-from syft_lab.expr import Column, Schema
+from syft_lab.schema import Column, Schema
 
 ROWS, MAX_ROWS = 100, 100_000
 

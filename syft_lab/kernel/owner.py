@@ -7,15 +7,14 @@ import hashlib
 import hmac
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from syft_lab import __version__, canonical, state
+from syft_lab import __version__, state
 from syft_lab.budget.accountant import MICRO, Budget, Cost
 from syft_lab.errors import StateError, UsageError
-from syft_lab.expr import Scalar, schema_to_json
 from syft_lab.identity import Invitation, Keys, check_name, expiry, read_secret, write_secret
 from syft_lab.kernel import store as tables
 from syft_lab.kernel.audit import Audit
@@ -23,10 +22,11 @@ from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Balance, Ledger
-from syft_lab.kernel.policy import Rule
 from syft_lab.kernel.registry import ROLES, Registry
+from syft_lab.kernel.rulebook import Policy
 from syft_lab.kernel.service import Service
 from syft_lab.kernel.store import Store, Terms
+from syft_lab.schema import Scalar, schema_to_json
 from syft_lab.widgets import cards
 
 DEFAULT_HOST = "127.0.0.1"
@@ -429,50 +429,6 @@ class Owner:
 
     def _repr_html_(self) -> str:
         return self._summary()._repr_html_()
-
-
-class Policy:
-    """What runs without a click: ``owner.policy.allow``; the default is refusal."""
-
-    def __init__(self, journal: Journal, catalogue: Catalogue, notify: Callable[[str], None]) -> None:
-        self._journal, self._catalogue, self._notify = journal, catalogue, notify
-
-    @property
-    def rules(self) -> list[Rule]:
-        """The rules in force."""
-        rows = self._journal.read("SELECT id, rule FROM rules ORDER BY id")
-        return [Rule.from_json(id, canonical.loads(rule)) for id, rule in rows]
-
-    def allow(self, kind: str, *, dataset: str, epsilon_per_query: float, analyst: str | None = None) -> Rule:
-        """Let DP questions about ``dataset`` run at up to this ε each, for one analyst or for everybody invited to it."""
-        if kind != "dp":
-            raise UsageError(f"policy.allow knows the kind 'dp', not {ascii(kind)[:40]}")
-        if dataset not in {d.name for d in self._catalogue.all()}:
-            raise UsageError(f"there is no dataset {ascii(dataset)[:80]}; publish it first")
-        if analyst is not None:
-            check_name(analyst, "the analyst's name")
-        terms = {"kind": kind, "dataset": dataset, "epsilon_micro": Budget(epsilon_per_query).cap.epsilon, "analyst": analyst}
-        for rule in self.rules:
-            if rule.to_json() == terms:
-                return rule
-        number = 1 + sum(1 for e in self._journal.entries() if e.kind == "allowed")
-        self._journal.append("allowed", {"rule": number, "terms": terms})
-        added = Rule.from_json(number, terms)
-        self._notify(f"{added}")
-        return added
-
-    def remove(self, rule: int | Rule) -> None:
-        """Take a rule back, by its number."""
-        number = rule.id if isinstance(rule, Rule) else rule
-        if number not in {r.id for r in self.rules}:
-            raise UsageError(
-                f"there is no rule {ascii(number)[:20]}; rules: {', '.join(str(r.id) for r in self.rules) or 'none'}"
-            )
-        self._journal.append("disallowed", {"rule": number})
-        self._notify(f"rule {number} was taken back")
-
-    def __repr__(self) -> str:
-        return "\n".join(map(str, self.rules)) or "no rules: nothing runs without you. owner.policy.allow(…) adds one"
 
 
 def _gauge(label: str, balance: Balance) -> cards.Gauge:

@@ -18,8 +18,9 @@ import polars as pl
 
 from syft_lab.budget.tables import STORED, encode
 from syft_lab.errors import StateError, UsageError
-from syft_lab.expr import MAX_GROUPS, Column, Kind, Scalar, Schema
+from syft_lab.expr import MAX_GROUPS
 from syft_lab.kernel import mock as mocks
+from syft_lab.schema import Column, Kind, Scalar, Schema
 
 MAX_ROWS = 10_000_000
 MAX_ROWS_LIMIT = 2**40

@@ -218,7 +218,7 @@ def test_an_enrolment_whose_reply_was_lost_is_answered_as_before(owner, home):
     lab.connect("alice.syft").close()
     folder = home / "state" / "connections" / "hospital-a"
     invitation = Invitation.read(home / "alice.syft")
-    from syft_lab.analyst.session import _mark
+    from syft_lab.analyst.enrol import _mark
 
     pending = folder / f"enrolling-{invitation.keys.fingerprint[:4]}-{_mark(invitation.id)}.json"
     shutil.move(folder / "keys.json", pending)

@@ -7,21 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syft_lab.errors import LabError, QueryError, WireError
-from syft_lab.expr import (
-    MAX_DEPTH,
-    OPERATIONS,
-    Col,
-    Column,
-    Lit,
-    Op,
-    Query,
-    Schema,
-    columns_of,
-    infer,
-    parse_query,
-    schema_from_json,
-    schema_to_json,
-)  # fmt: skip
+from syft_lab.expr import MAX_DEPTH, OPERATIONS, Col, Lit, Op, Query, columns_of, infer, parse_query
+from syft_lab.schema import Column, Schema, schema_from_json, schema_to_json
 
 SCHEMA = Schema(
     (

@@ -13,7 +13,8 @@ from syft_lab.budget import queries
 from syft_lab.budget.accountant import Cost, cost
 from syft_lab.budget.tables import encode
 from syft_lab.errors import FailedError, QueryError
-from syft_lab.expr import Col, Column, Lit, Op, Query, Schema
+from syft_lab.expr import Col, Lit, Op, Query
+from syft_lab.schema import Column, Schema
 
 SCHEMA = Schema(
     (

@@ -8,8 +8,9 @@ from syft_lab.budget import queries
 from syft_lab.budget.accountant import cost
 from syft_lab.budget.queries import Answer
 from syft_lab.errors import FailedError
-from syft_lab.expr import Col, Column, Query, Schema
+from syft_lab.expr import Col, Query
 from syft_lab.kernel import release
+from syft_lab.schema import Column, Schema
 
 SCHEMA = Schema((Column("x", "int", (0, 9)), Column("g", "text", None, ("a", "b"))), 2, 1000)
 PREPARED = queries.prepare(SCHEMA, Query("sum", Col("x"), None, ("g",)), cost(0.1))
