@@ -111,22 +111,24 @@ def _verify_journal(folder: Path, receipts: Sequence[Receipt]) -> None:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    print(f"syft-lab   {__version__}\npython     {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"syft-lab     {__version__}\npython       {platform.python_version()} on {platform.system()} {platform.machine()}")
     missing = []
     for name in _NEEDED:
         version = _version(name)
-        print(f"{name:<10} {version or 'MISSING'}")
+        print(f"{name:<12} {version or 'MISSING'}")
         if version is None:
             missing.append(name)
     for name, extra in _OPTIONAL.items():
         version = _version(name)
-        print(f"{name:<10} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
-    print(f"device     {_device()}")
-    print(f"curve      {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
+        print(f"{name:<12} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
+    print(f"device       {_device()}")
+    print(f"curve        {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
     folder = state.home()
-    print(f"state      {'set by SYFT_LAB_HOME' if folder != _default_home() else 'in the default place'}: {_describe(folder)}")
+    print(
+        f"state        {'set by SYFT_LAB_HOME' if folder != _default_home() else 'in the default place'}: {_describe(folder)}"
+    )
     if missing or not _has_curve():
-        print(f"missing    {', '.join(missing) or 'CURVE'}: pip install --upgrade syft-lab")
+        print(f"missing      {', '.join(missing) or 'CURVE'}: pip install --upgrade syft-lab")
         return 1
     print("all that is needed is here")
     return 0

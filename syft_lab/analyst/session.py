@@ -44,6 +44,7 @@ CONNECT_SECONDS = 2.8
 ANSWER_SECONDS = 30.0
 QUESTION_SECONDS = 600.0
 PATIENCE_SECONDS = 20.0
+IN_FLIGHT = 16
 GROUP_SIZES = (100, 1_000, 10_000, 100_000)
 M = TypeVar("M", bound=m.Message)
 
@@ -117,7 +118,8 @@ class Session:
         self._keys = Keys.load(folder / "keys.json")
         self._client: Client | None = None
         self._loop = LoopThread(f"syft-session-{alias}")
-        self._connecting: asyncio.Lock | None = None
+        self._connecting = asyncio.Lock()
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)  # the rest wait here, rather than be told that the owner is busy
         self._card: dict[str, Any] = {}
         self._catalogue: dict[str, dict[str, Any]] = {}
         self._mocks: dict[tuple[str, int], Any] = {}
@@ -211,8 +213,6 @@ class Session:
 
     async def _connect(self, fresh: bool = False) -> Client:
         """The live client; dials if there is none. On the loop."""
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
         async with self._connecting:
             if self._client is not None and not self._client.closed and not fresh:
                 return self._client
@@ -342,7 +342,8 @@ class Session:
         message = m.Release(secrets.token_hex(16), source.name, source.version, query.canonical(), cost.epsilon, cost.delta, 0)
 
         async def work() -> Released:
-            reply, sent = await self._persistently(message)
+            async with self._in_flight:
+                reply, sent = await self._persistently(message)
             self._next_epsilon = 0.0
             return self._take(reply, message, sent, name)
 
@@ -432,7 +433,10 @@ class Session:
     def __repr__(self) -> str:
         if self._closed:
             return f"<Session at {self.owner}: closed>"
-        self._refresh()
+        try:
+            self._refresh()
+        except LabError as error:
+            return f"<Session at {self.owner}: {error}>"
         lines = [f"Connected to {self.owner}", *([f"  {self.warning}"] if self.warning else [])]
         lines += [f"  {k:<11}  {cards.visible(v)}" for k, v in self._facts()]
         return "\n".join([*lines, repr(self.budget())])
@@ -440,6 +444,9 @@ class Session:
     def _repr_html_(self) -> str:
         if self._closed:
             return cards.card(self.owner, cards.note("closed; connect again"))
-        self._refresh()
+        try:
+            self._refresh()
+        except LabError as error:
+            return cards.card(self.owner, cards.note(str(error), warn=True))
         warning = [cards.note(self.warning, warn=True)] if self.warning else []
         return cards.card(f"Connected to {self.owner}", *warning, cards.facts(self._facts())) + self.budget()._repr_html_()

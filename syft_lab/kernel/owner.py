@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import hmac
+import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from syft_lab import __version__, state
 from syft_lab.budget.accountant import MICRO, Budget, Cost
-from syft_lab.errors import StateError, UsageError
+from syft_lab.errors import InvitationError, StateError, UsageError
 from syft_lab.identity import Invitation, Keys, check_name, expiry, read_secret, write_secret
 from syft_lab.kernel import store as tables
 from syft_lab.kernel.audit import Audit
@@ -30,6 +31,7 @@ from syft_lab.schema import Scalar, schema_to_json
 from syft_lab.widgets import cards
 
 DEFAULT_HOST = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "*", "::")  # noqa: S104 - to tell them from addresses that somebody can dial
 
 
 class Owner:
@@ -39,6 +41,7 @@ class Owner:
         self.name = name
         self.console = Console(self._summary)
         self._folder = folder
+        self._pid = os.getpid()
         self._lock = state.lock(folder, f"the owner {name}")
         try:
             self._open(listen, advertise)
@@ -89,6 +92,9 @@ class Owner:
         path = self._folder / "settings.json"
         saved = read_secret(path) if path.exists() else {}
         host, port = _address(listen or saved.get("listen") or f"{DEFAULT_HOST}:0", "listen")
+        if host in EVERYWHERE and not (advertise or saved.get("advertise")):
+            self._journal.close()
+            raise UsageError(f"{host} means every address: say with --advertise host:port which one analysts should use")
         try:
             bound = self._service.start(host, port)
         except BaseException:
@@ -108,7 +114,7 @@ class Owner:
 
     def stop(self) -> None:
         """Answer what is in hand, then close; everything stays in the state folder. Idempotent."""
-        if not self.running:
+        if not self.running or os.getpid() != self._pid:  # a forked child shares the lock, and must not free it
             return
         self._service.stop()
         self._journal.close()
@@ -242,7 +248,9 @@ class Owner:
 
         ``budgets``: ε by population (with the population's δ), or a Budget. ``datasets``: names, all published ones by
         default. ``role``: "analyst", or "guest" (mocks only). ``path``: where to write, ``<analyst>.syft`` by default.
-        Inviting again with the same terms, while the file is there and unused, gives the same invitation.
+        Inviting again with the same terms, while the file is there and unused, gives the same invitation. A second
+        invitation for the same person, once used, replaces their keys, role and datasets; it can raise their budget,
+        and never gives back what was spent.
         """
         self._check_running()
         check_name(analyst, "the analyst's name")
@@ -269,6 +277,7 @@ class Owner:
             invitation.write(target)
             self.console.say(f"invited {analyst} as {role}")
         pairs: list[tuple[str, object]] = [
+            ("address", f"{self.address} (this machine only)" if self.address.startswith(DEFAULT_HOST) else self.address),
             ("file", f"{target.name}: hand it over on a safe way; whoever has it first can enrol, once"),
             ("open to", ", ".join(names) or "nothing yet"),
             ("budgets", "; ".join(f"{p}: {Cost(c['epsilon_micro'], c['delta_pico'])}" for p, c in caps.items()) or "none"),
@@ -285,9 +294,12 @@ class Owner:
         return Cost(Budget(amount).cap.epsilon, self._ledger.population(population).cap.delta)
 
     def _same_invitation(self, target: Path, terms: Mapping[str, Any]) -> Invitation | None:
-        if not target.is_file():
+        if not target.exists():
             return None
-        found = Invitation.read(target)
+        try:
+            found = Invitation.read(target)
+        except InvitationError:
+            raise UsageError(f"{target.name} exists and is no invitation; choose another place with path=…") from None
         for entry in self._journal.entries():
             if entry.kind == "invited" and entry.body["invitation"] == found.id:
                 states = [i.state for i in self._registry.invitations if i.id == found.id]

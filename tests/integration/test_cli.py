@@ -140,7 +140,7 @@ def test_doctor_says_what_is_missing(home, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_version", lambda name: None if name in ("opendp", "segno") else real(name))
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert "missing    opendp" in said
+    assert "missing      opendp" in said
     assert "pip install syft-lab[qr]" in said
 
 

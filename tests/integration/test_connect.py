@@ -250,6 +250,17 @@ def test_a_closed_session_says_so(session):
     assert "closed" in repr(session)
 
 
+def test_listening_everywhere_needs_an_address_to_give_out(home):
+    with pytest.raises(errors.UsageError, match="--advertise"):
+        lab.Owner.start("hospital-d", listen="0.0.0.0:0")
+    owner = lab.Owner.start("hospital-d", listen="127.0.0.1:0", advertise="data.example:7000")
+    assert owner.address == "data.example:7000"
+    owner.stop()
+    again = lab.Owner.start("hospital-d")
+    assert again.address == "data.example:7000"
+    again.stop()
+
+
 def test_a_taken_port_is_one_line(owner, home):
     with pytest.raises(errors.UsageError, match="--listen"):
         lab.Owner.start("hospital-b", listen=owner.address)

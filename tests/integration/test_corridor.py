@@ -390,6 +390,26 @@ def test_a_policy_can_be_taken_back(owner, session):
         session["patients"].count().release(epsilon=0.1)
 
 
+def test_an_invitation_never_overwrites_another_file(owner, home):
+    (home / "data.csv").write_text("precious")
+    with pytest.raises(errors.UsageError, match="no invitation"):
+        owner.invite("bob", path="data.csv")
+    assert (home / "data.csv").read_text() == "precious"
+
+
+def test_many_questions_at_once_wait_their_turn(session):
+    frame = session["patients"]
+    results = [frame[frame.age > i].count().release(epsilon=0.01, block=False) for i in range(60)]
+    assert len([r.value for r in results]) == 60
+    assert session.budget().spent == {"clinic": 0.6}
+
+
+def test_a_session_whose_owner_is_gone_still_shows_itself(owner, session):
+    owner.stop()
+    assert "hospital-a" in repr(session)
+    assert "syft-warn" in session._repr_html_()
+
+
 def test_inviting_again_with_the_same_terms_gives_the_same_invitation(owner):
     owner.invite("bob", budgets={"clinic": 0.5})
     before = Path("bob.syft").read_bytes()

@@ -1,7 +1,9 @@
 """Two real kernels: the corridor as people use it, and the owner's kernel killed in the middle of it."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,24 @@ def test_the_first_lines_of_the_readme_work_in_two_kernels(home):
         assert "Traceback" not in str(caught.value)
 
 
+PATIENTS = """
+import numpy as np, pandas as pd
+draw = np.random.default_rng(0)
+patients = pd.DataFrame({"patient_id": draw.integers(0, 700, 1000), "age": draw.integers(0, 110, 1000),
+                         "los_days": draw.random(1000) * 60, "ward": draw.choice(["er", "icu", "ward"], 1000)})
+"""
+
+
+def test_the_code_in_the_readme_runs_as_it_stands(home):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    theirs, ours = (block.split("```")[0] for block in readme.split("```python\n")[1:])
+    with Kernel(home) as owner, Kernel(home) as analyst:
+        owner.run(PATIENTS)
+        assert "Owner hospital-a: running" in owner.run(theirs)
+        assert "ε spent 0.1" in analyst.run(ours)
+        assert "er" in analyst.run("print(result.value)")
+
+
 def test_mistakes_in_magics_are_one_line(home):
     with Kernel(home) as kernel:
         kernel.run("%load_ext syft_lab")
@@ -74,6 +94,31 @@ def test_the_owner_answers_while_a_cell_of_theirs_runs(home, busy):
         owner.manager.interrupt_kernel()
         with pytest.raises(CellError, match="KeyboardInterrupt"):
             owner.finish(running)
+
+
+def test_an_owner_that_stops_breathing_is_noticed(home):
+    with Kernel(home) as owner:
+        owner.run(HOST)
+        owner.run(PUBLISH)
+        with lab.connect("alice.syft") as session:
+            session.ping()
+            os.kill(owner.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(errors.ConnectError):
+                    session.ping()
+            finally:
+                os.kill(owner.pid, signal.SIGCONT)
+
+
+def test_a_child_that_the_owners_kernel_forks_leaves_the_owner_alone(home):
+    with Kernel(home) as owner:
+        owner.run(HOST)
+        owner.run(PUBLISH)
+        owner.run("import os\nif os.fork() == 0:\n    owner.stop(); os._exit(0)\nos.wait()")
+        with lab.connect("alice.syft") as session:
+            assert session["table"].count().release(epsilon=0.1).value is not None
+        with pytest.raises(errors.StateError, match="runs already"):
+            lab.Owner.start("hospital-a")
 
 
 def test_an_interrupt_stops_the_analysts_wait_and_the_answer_is_free_later(home):
