@@ -29,7 +29,7 @@ class AnalystMagics(Magics):
     @argument("--timeout", type=float, default=CONNECT_SECONDS, help="seconds to wait for an address")
     def connect(self, line: str) -> None:
         """Connect to an owner: ``%connect alice.syft``, later ``%connect hospital-a``. Binds ``hospital_a``."""
-        args = parse_argstring(self.connect, line)
+        args = parse_argstring(self.connect, line.partition(" #")[0])  # a comment may follow, as in Python
         session = connect(args.target.strip("'\""), alias=args.alias, timeout=args.timeout)
         name = re.sub(r"\W", "_", session.alias)
         if name[0].isdigit():
@@ -46,7 +46,7 @@ class AnalystMagics(Magics):
     @argument("session", nargs="?", help="one connection's variable or name; all by default")
     def budget(self, line: str) -> None:
         """Show what is spent, reserved and left at each connected owner."""
-        args = parse_argstring(self.budget, line)
+        args = parse_argstring(self.budget, line.partition(" #")[0])
         sessions = {id(s): (n, s) for n, s in self.shell.user_ns.items() if isinstance(s, Session) and not n.startswith("_")}
         chosen = [s for n, s in sessions.values() if args.session in (None, n, s.alias)]
         if not chosen:

@@ -24,7 +24,7 @@ class OwnerMagics(Magics):
     @argument("--advertise", help="host:port that invitations give, if it differs")
     def run(self, line: str) -> None:
         """Host datasets in this kernel: ``%owner start hospital-a``. Binds ``owner``."""
-        args = parse_argstring(self.run, line)
+        args = parse_argstring(self.run, line.partition(" #")[0])  # a comment may follow, as in Python
         {"start": self._start, "stop": self._stop, "status": self._status}[args.action](args)
 
     def _start(self, args: object) -> None:
