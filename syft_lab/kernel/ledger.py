@@ -62,8 +62,7 @@ class Ledger:
         """Set the cost aside, durably; raises BudgetError, SuspendedError or UsageError and changes nothing."""
 
         def body(db: sqlite3.Connection) -> dict[str, Any]:
-            if db.execute("SELECT 1 FROM settings WHERE name = 'suspended'").fetchone():
-                raise SuspendedError(SUSPENDED)
+            self.check_not_suspended()
             if db.execute("SELECT 1 FROM queries WHERE request = ?", (question.request,)).fetchone():
                 raise UsageError("this request id was used for another question; ask with a new one")
             self._check(question, self.account(question.analyst, question.population), f"of yours in {question.population}")
@@ -71,6 +70,11 @@ class Ledger:
             return {**question.to_json(), **details}
 
         self._journal.append("reserved", body)
+
+    def check_not_suspended(self) -> None:
+        """Raises SuspendedError while an older journal was noticed and the owner did not confirm it."""
+        if self._journal.read("SELECT 1 FROM settings WHERE name = 'suspended'"):
+            raise SuspendedError(SUSPENDED)
 
     @staticmethod
     def _check(question: Question, balance: Balance, where: str) -> None:

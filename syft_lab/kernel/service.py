@@ -110,8 +110,14 @@ class Service:
         return await handler(analyst, message)
 
     def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Callable[[Analyst, Any], Awaitable[m.Message]]:
+        def judged(analyst: Analyst, message: Any) -> m.Message:
+            # A revocation bites while a question waits for a worker, and while it is computed.
+            reply = work(self._registry.analyst(analyst.keys.curve), message)
+            self._registry.analyst(analyst.keys.curve)
+            return reply
+
         async def handler(analyst: Analyst, message: Any) -> m.Message:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, work, analyst, message)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, judged, analyst, message)
 
         return handler
 
@@ -224,6 +230,7 @@ class Service:
         question = Question(
             message.request, analyst.name, dataset.name, dataset.version, dataset.population, query.digest, cost
         )
+        self._ledger.check_not_suspended()
         with self._alone(question):
             entry = self._earlier(question) or self._walk(analyst, dataset, query, question)
         return m.Released([canonical.dumps(self._prove(entry, message.held).to_json())])

@@ -14,6 +14,7 @@ import pytest
 import syft_lab as lab
 from syft_lab import errors
 from syft_lab.identity import Invitation, Keys, Trust
+from syft_lab.kernel import release
 from syft_lab.wire import messages
 
 LIMIT = 3.0
@@ -151,6 +152,23 @@ def test_revocation_bites_on_the_next_message_of_a_live_connection(owner, sessio
     for ask in (session.ping, session.budget, lambda: frame.count().release(epsilon=0.1)):
         refused(ask, errors.RefusedError, "revoked alice's access")
     refused(session.reconnect, errors.RefusedError, "revoked")
+
+
+def test_revocation_bites_while_a_question_is_computed(owner, session, monkeypatch):
+    begun, go_on, real = threading.Event(), threading.Event(), release.seal
+
+    def slow(*args):
+        begun.set()
+        assert go_on.wait(20)
+        return real(*args)
+
+    monkeypatch.setattr(release, "seal", slow)
+    pending = session["patients"].count().release(epsilon=0.1, block=False)
+    assert begun.wait(20)
+    owner.revoke("alice")
+    go_on.set()
+    with pytest.raises(errors.RefusedError, match="revoked"):
+        pending.get(20)
 
 
 def test_after_a_revocation_a_new_invitation_goes_on_with_the_old_account(owner, session):
