@@ -77,6 +77,8 @@ class PointerFrame:
     def groupby(self, by: str | Sequence[str]) -> PointerGroupBy:
         """Group by one or two columns with declared categories; every declared group is answered, empty ones too."""
         names = (by,) if isinstance(by, str) else tuple(by)
+        if not names:
+            raise QueryError("group by one or two columns with declared categories; none is named")
         for name in names:
             if name in self._made:
                 raise QueryError(f"{name} is computed; group by a published column with declared categories")

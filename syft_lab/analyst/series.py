@@ -105,6 +105,8 @@ class PointerSeries:
     def __xor__(self, other: Any) -> PointerSeries:
         return self._op("xor", other)
 
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
     def __invert__(self) -> PointerSeries:
         return self._op("not")
 
@@ -175,7 +177,13 @@ class PointerSeries:
     def _private(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise PrivateValueError(f"the values of {self.name} are private; {WAYS_OUT}")
 
-    __bool__ = __len__ = __iter__ = __float__ = __int__ = __index__ = __array__ = __getitem__ = _private
+    def __bool__(self) -> bool:
+        raise PrivateValueError(
+            f"whether {self.name} holds is private, row by row: join conditions with & | ~ and brackets, "
+            f"write .between for a range; to learn something, {WAYS_OUT}"
+        )
+
+    __len__ = __iter__ = __float__ = __int__ = __index__ = __array__ = __getitem__ = _private
     item = tolist = to_list = to_numpy = unique = _private
 
     @property

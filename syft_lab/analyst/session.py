@@ -40,7 +40,7 @@ from syft_lab.wire import messages as m
 from syft_lab.wire.link import Client
 from syft_lab.wire.loop import LoopThread
 
-CONNECT_SECONDS = 2.8
+CONNECT_SECONDS = 2.5
 ANSWER_SECONDS = 30.0
 QUESTION_SECONDS = 600.0
 PATIENCE_SECONDS = 20.0

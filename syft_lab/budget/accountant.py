@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from numbers import Real
+from typing import Any
 
 from syft_lab.errors import UsageError
 
@@ -79,18 +81,18 @@ def plain(units: int, scale: int = MICRO) -> str:
     return format((Decimal(units) / scale).normalize(), "f")
 
 
-def _check_epsilon(epsilon: float, most: int) -> None:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not math.isfinite(epsilon) or epsilon <= 0:
+def _check_epsilon(epsilon: Any, most: int) -> None:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not math.isfinite(epsilon) or epsilon <= 0:
         raise UsageError(f"epsilon must be a positive number, such as 0.1; it is {ascii(epsilon)[:40]}")
     if epsilon > most:
         raise UsageError(f"epsilon = {epsilon:g} promises nothing: use at most {most}, and rather below 1")
 
 
-def _check_delta(delta: float) -> None:
-    if isinstance(delta, bool) or not isinstance(delta, int | float) or not math.isfinite(delta) or not 0 <= delta < 1:
+def _check_delta(delta: Any) -> None:
+    if isinstance(delta, bool) or not isinstance(delta, Real) or not math.isfinite(delta) or not 0 <= delta < 1:
         raise UsageError(f"delta must be a number from 0 to below 1, such as 1e-6; it is {ascii(delta)[:40]}")
 
 
 def _units(amount: float, scale: int, rounding: str) -> int:
     # repr gives the shortest decimal that means this float: 0.1 is a tenth, not 0.1000000000000000055.
-    return int((Decimal(repr(amount)) * scale).to_integral_value(rounding))
+    return int((Decimal(repr(float(amount))) * scale).to_integral_value(rounding))

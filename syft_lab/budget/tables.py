@@ -33,11 +33,13 @@ def stored_type(schema: Schema, name: str) -> Any:
 
 def encode(schema: Schema, frame: pl.LazyFrame) -> pl.LazyFrame:
     """The stored columns of a frame that has the schema's columns under their own names."""
-    return frame.select(_stored(column, name) for column in schema.columns for name in stored_names(schema, column))
+    plain = {column.name: f"\0{i}" for i, column in enumerate(schema.columns)}  # pl.col takes some names for patterns
+    columns = [(column, name) for column in schema.columns for name in stored_names(schema, column)]
+    return frame.rename(plain).select(_stored(column, plain[column.name], name) for column, name in columns)
 
 
-def _stored(column: Column, name: str) -> pl.Expr:
-    value = pl.col(column.name).cast(STORED[column.kind], strict=False)
+def _stored(column: Column, source: str, name: str) -> pl.Expr:
+    value = pl.col(source).cast(STORED[column.kind], strict=False)
     if column.kind == "float":
         value = value.fill_nan(None)
     if name[0] == "v":

@@ -26,11 +26,10 @@ def accept(schema: Schema, frame: pl.DataFrame) -> pl.DataFrame:
     if frame.height > MAX_ROWS:
         raise UsageError(f"a mock has at most {MAX_ROWS} rows")
     try:
-        typed = frame.select(pl.col(c.name).cast(STORED[c.kind]) for c in schema.columns)
+        typed = [frame.get_column(c.name).cast(STORED[c.kind]) for c in schema.columns]
     except pl.exceptions.PolarsError:
         raise UsageError("a column of the mock has another type than the published one; make them the same") from None
-    floats = [pl.col(c.name).fill_nan(None) for c in schema.columns if c.kind == "float"]
-    return typed.with_columns(floats)
+    return pl.DataFrame([s.alias("x").fill_nan(None).alias(s.name) if s.dtype == pl.Float64 else s for s in typed])
 
 
 def _values(column: Column, draw: np.random.Generator) -> pl.Series:

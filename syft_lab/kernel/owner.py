@@ -248,9 +248,9 @@ class Owner:
 
         ``budgets``: ε by population (with the population's δ), or a Budget. ``datasets``: names, all published ones by
         default. ``role``: "analyst", or "guest" (mocks only). ``path``: where to write, ``<analyst>.syft`` by default.
-        Inviting again with the same terms, while the file is there and unused, gives the same invitation. A second
-        invitation for the same person, once used, replaces their keys, role and datasets; it can raise their budget,
-        and never gives back what was spent.
+        Inviting again with the same terms, while the file is there, gives the same invitation, used or not; so a notebook
+        can be run again. For a new one, take the file away. A second invitation for the same person, once used,
+        replaces their keys, role and datasets; it can raise their budget, and never gives back what was spent.
         """
         self._check_running()
         check_name(analyst, "the analyst's name")
@@ -276,6 +276,7 @@ class Owner:
             self._registry.reload()
             invitation.write(target)
             self.console.say(f"invited {analyst} as {role}")
+        used = invitation.id in {i.id for i in self._registry.invitations if i.state == "used"}
         pairs: list[tuple[str, object]] = [
             ("address", f"{self.address} (this machine only)" if self.address.startswith(DEFAULT_HOST) else self.address),
             ("file", f"{target.name}: hand it over on a safe way; whoever has it first can enrol, once"),
@@ -284,7 +285,11 @@ class Owner:
             ("expires", invitation.expires),
             ("your fingerprint", self.keys.public.fingerprint),
         ]
-        return Card(f"Invitation for {analyst}", pairs, qr=f"syft-lab owner {self.name} {self.keys.public.fingerprint}")
+        return Card(
+            f"Invitation for {analyst}{', who has enrolled with it' if used else ''}",
+            pairs,
+            qr=f"syft-lab owner {self.name} {self.keys.public.fingerprint}",
+        )
 
     def _account_cap(self, population: str, amount: float | Budget) -> Cost:
         if population not in self._ledger.populations():
@@ -302,9 +307,11 @@ class Owner:
             raise UsageError(f"{target.name} exists and is no invitation; choose another place with path=…") from None
         for entry in self._journal.entries():
             if entry.kind == "invited" and entry.body["invitation"] == found.id:
-                states = [i.state for i in self._registry.invitations if i.id == found.id]
+                (state,) = (i.state for i in self._registry.invitations if i.id == found.id)
                 unchanged = all(entry.body[k] == v for k, v in terms.items()) and found.addresses == (self.address,)
-                if unchanged and states == ["open"] and not found.expired:
+                usable = state == "open" and not found.expired
+                in_use = state == "used" and found.analyst in self.enrolled
+                if unchanged and (usable or in_use):
                     return found
         return None
 

@@ -97,13 +97,13 @@ def _read(data: Any, unit: str = "row") -> tuple[pl.DataFrame, list[str]]:
     if len(set(frame.columns)) != frame.width:
         raise UsageError("two columns have the same name; rename one")
     usable, skipped = [], []
-    for name, dtype in frame.schema.items():
-        kind = _kind(dtype)
-        if kind is None or not name or len(name) > 200:
-            skipped.append(name)
+    for series in frame.get_columns():
+        kind = _kind(series.dtype)
+        if kind is None or not series.name or len(series.name) > 200:
+            skipped.append(series.name)
         else:
-            usable.append(pl.col(name) if name == unit != "row" else pl.col(name).cast(STORED[kind], strict=False))
-    return frame.select(usable), skipped
+            usable.append(series if series.name == unit != "row" else series.cast(STORED[kind], strict=False))
+    return pl.DataFrame(usable), skipped
 
 
 def _to_polars(data: Any) -> pl.DataFrame:
@@ -196,9 +196,9 @@ def _limit_contributions(frame: pl.DataFrame, terms: Terms) -> pl.DataFrame:
     """Keep the first k rows of each id, which depends on nobody else's rows; rows without an id are nobody's, and go."""
     if terms.privacy_unit == "row":
         return frame
-    unit = pl.col(terms.privacy_unit)
-    known = frame.filter(unit.is_not_null())
-    return known.filter(pl.int_range(pl.len()).over(unit) < terms.max_contributions)
+    unit = frame.get_column(terms.privacy_unit).alias("unit").to_frame()
+    first = pl.int_range(pl.len()).over("unit") < terms.max_contributions
+    return frame.filter(unit.select(first & pl.col("unit").is_not_null()).to_series())
 
 
 class Store:

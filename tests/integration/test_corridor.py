@@ -217,6 +217,17 @@ def test_queries_that_can_not_be_made_private_are_refused_here_with_the_part(ses
         frame[frame.age > 60][frame[frame.age > 65].plan == 1]
 
 
+def test_pythons_own_and_or_and_forgotten_brackets_say_what_to_write(session):
+    frame = session["patients"]
+    for mistake in (lambda: frame[frame.age > 5 and frame.age < 9], lambda: frame[5 < frame.age < 9]):
+        with pytest.raises(errors.PrivateValueError, match="between"):
+            mistake()
+    with pytest.raises(errors.QueryError, match="brackets"):
+        frame[frame.age > 65 & frame.readmitted]
+    with pytest.raises(errors.QueryError, match="none is named"):
+        frame.groupby([])
+
+
 def test_the_mock_looks_like_the_table_and_follows_the_expression(session):
     frame = session["patients"]
     assert list(frame.mock.columns) == frame.columns
@@ -415,5 +426,12 @@ def test_inviting_again_with_the_same_terms_gives_the_same_invitation(owner):
     before = Path("bob.syft").read_bytes()
     owner.invite("bob", budgets={"clinic": 0.5})
     assert Path("bob.syft").read_bytes() == before
+    with lab.connect("bob.syft", alias="as-bob"):
+        assert "has enrolled" in repr(owner.invite("bob", budgets={"clinic": 0.5}))
+    assert Path("bob.syft").read_bytes() == before
+    owner.revoke("bob")
+    owner.invite("bob", budgets={"clinic": 0.5})
+    assert Path("bob.syft").read_bytes() != before
+    before = Path("bob.syft").read_bytes()
     owner.invite("bob", budgets={"clinic": 0.6})
     assert Path("bob.syft").read_bytes() != before

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,12 @@ def test_odd_epsilons_are_refused(epsilon):
 def test_odd_deltas_are_refused(delta):
     with pytest.raises(UsageError, match="delta"):
         cost(0.1, delta)
+
+
+def test_numpy_numbers_are_numbers():
+    assert cost(np.float64(0.1)) == cost(0.1)
+    assert cost(np.float32(0.5), np.float64(1e-6)) == cost(0.5, 1e-6)
+    assert cost(np.int64(1)) == cost(1)
 
 
 def test_both_parts_must_fit():

@@ -108,6 +108,34 @@ def test_a_column_of_mixed_types_is_refused_without_showing_a_value():
     assert "17" not in str(caught.value)
 
 
+def test_no_column_name_is_taken_for_a_pattern_or_for_one_of_ours():
+    names = ["*", "^.*$", "v0", "g1", "value", "unit", "len", "\0" + "0", "<img src=x>", "ä b"]
+    frame = pd.DataFrame({name: [i, i] for i, name in enumerate(names)} | {"^id$": [1, 2]})
+    made = prepare(frame, terms("^id$", 1, categories={"*": [0, 1], "^.*$": [1, 2]}), "generate")
+    assert [c.name for c in made.schema.columns] == names
+    assert [made.table[f"v{i}"].to_list() for i in range(len(names))] == [[i, i] for i in range(len(names))]
+    assert made.table["g1"].to_list() == [0, 0]
+    assert prepare(frame, terms("^id$", 1), frame.drop(columns="^id$").copy()).mock.columns == names
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        (pd.Series([1, None], dtype="Int64"), "int", [1, None]),
+        (pd.Series([True, None], dtype="boolean"), "bool", [True, None]),
+        (pd.Series([True, None], dtype=object), "bool", [True, None]),
+        (pd.Series(["a", None], dtype="string"), "text", ["a", None]),
+        (pd.Series(["a", None], dtype="category"), "text", ["a", None]),
+        (pd.Series([1, 2], dtype="uint8"), "int", [1, 2]),
+        (pd.Series([1.5, np.nan], dtype="float32"), "float", [1.5, None]),
+        (pd.Series([], dtype="float64"), "float", []),
+    ],
+)
+def test_every_usual_pandas_type_is_taken(column, kind, values):
+    made = prepare(pd.DataFrame({"x": column}), terms("row", 1), "generate")
+    assert (made.schema.columns[0].kind, made.table["v0"].to_list()) == (kind, values)
+
+
 def test_parquet_files_and_folders_are_read(tmp_path):
     (tmp_path / "parts").mkdir()
     for i in range(3):
