@@ -82,15 +82,20 @@ def plain(units: int, scale: int = MICRO) -> str:
 
 
 def _check_epsilon(epsilon: Any, most: int) -> None:
-    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not math.isfinite(epsilon) or epsilon <= 0:
+    if not 0 < _number(epsilon) < math.inf:
         raise UsageError(f"epsilon must be a positive number, such as 0.1; it is {ascii(epsilon)[:40]}")
     if epsilon > most:
         raise UsageError(f"epsilon = {epsilon:g} promises nothing: use at most {most}, and rather below 1")
 
 
 def _check_delta(delta: Any) -> None:
-    if isinstance(delta, bool) or not isinstance(delta, Real) or not math.isfinite(delta) or not 0 <= delta < 1:
+    if not 0 <= _number(delta) < 1:
         raise UsageError(f"delta must be a number from 0 to below 1, such as 1e-6; it is {ascii(delta)[:40]}")
+
+
+def _number(value: Any) -> float:
+    """``value`` as a float; NaN for what is no number (a bool is none)."""
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
 
 
 def _units(amount: float, scale: int, rounding: str) -> int:
