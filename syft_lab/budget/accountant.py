@@ -82,10 +82,11 @@ def plain(units: int, scale: int = MICRO) -> str:
 
 
 def _check_epsilon(epsilon: Any, most: int) -> None:
-    if not 0 < _number(epsilon) < math.inf:
+    number = _number(epsilon)
+    if not 0 < number < math.inf:
         raise UsageError(f"epsilon must be a positive number, such as 0.1; it is {ascii(epsilon)[:40]}")
-    if epsilon > most:
-        raise UsageError(f"epsilon = {epsilon:g} promises nothing: use at most {most}, and rather below 1")
+    if number > most:
+        raise UsageError(f"epsilon = {number:g} promises nothing: use at most {most}, and rather below 1")
 
 
 def _check_delta(delta: Any) -> None:
@@ -95,7 +96,9 @@ def _check_delta(delta: Any) -> None:
 
 def _number(value: Any) -> float:
     """``value`` as a float; NaN for what is no number (a bool is none)."""
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    return float(value)
 
 
 def _units(amount: float, scale: int, rounding: str) -> int:
