@@ -10,6 +10,7 @@ from syft_lab import canonical
 from syft_lab.errors import RefusedError
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.registry import Analyst
+from syft_lab.receipt import LIMIT
 from syft_lab.schema import Schema, schema_from_json
 
 
@@ -45,11 +46,21 @@ class Catalogue:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._known: dict[tuple[str, int], Dataset] = {}  # what was published never changes, and is read for each question
 
     def all(self) -> list[Dataset]:
         """Every version ever published, oldest first."""
-        rows = self._journal.read("SELECT name, version, population, meta, withdrawn FROM datasets ORDER BY name, version")
-        return [Dataset(n, v, p, canonical.loads(m, limit=16 << 20), bool(w)) for n, v, p, m, w in rows]
+        rows = self._journal.read("SELECT name, version, withdrawn FROM datasets ORDER BY name, version")
+        return [self._dataset(name, version, bool(withdrawn)) for name, version, withdrawn in rows]
+
+    def _dataset(self, name: str, version: int, withdrawn: bool) -> Dataset:
+        found = self._known.get((name, version))
+        if found is None or found.withdrawn != withdrawn:
+            sql = "SELECT population, meta FROM datasets WHERE name = ? AND version = ?"
+            ((population, meta),) = self._journal.read(sql, name, version)
+            found = Dataset(name, version, population, canonical.loads(meta, limit=LIMIT), withdrawn)
+            self._known[name, version] = found
+        return found
 
     def live(self) -> list[Dataset]:
         """The versions that can be asked about: one a name."""

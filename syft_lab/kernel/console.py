@@ -12,6 +12,7 @@ from typing import Any
 from syft_lab.widgets import cards
 
 RECENT = 8
+REFRESH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Console:
         self._events: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self._lock = threading.Lock()
         self._handle: Any = None
+        self._due, self._never = threading.Event(), threading.Event()
         self.on_event: Callable[[str], None] | None = None
 
     def say(self, text: str) -> None:
@@ -71,12 +73,21 @@ class Console:
         """Display the console in this cell, and keep it up to date from here on."""
         from IPython.display import display
 
+        first = self._handle is None
         self._handle = display(self.card(), display_id=True)
+        if first:
+            threading.Thread(target=self._follow, name="syft-console", daemon=True).start()
 
     def refresh(self) -> None:
-        """Bring the display up to date."""
-        if self._handle is not None:
+        """Bring the display up to date soon; a burst of events is shown at once, and holds up no answer."""
+        self._due.set()
+
+    def _follow(self) -> None:
+        while True:
+            self._due.wait()
+            self._due.clear()
             self._handle.update(self.card())
+            self._never.wait(REFRESH_SECONDS)
 
 
 def _qr(text: str) -> str:
