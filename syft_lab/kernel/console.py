@@ -38,7 +38,7 @@ class Card:
         parts = [cards.note(self.warning, warn=True)] if self.warning else []
         parts += [cards.facts(self.facts)] if self.facts else []
         parts += [g.html() for g in self.gauges]
-        parts += [cards.table(("", ""), self.events, "")] if self.events else []
+        parts += [cards.facts(self.events)] if self.events else []
         parts += [_qr(self.qr)] if self.qr else []
         return cards.card(self.title, *parts)
 

@@ -99,7 +99,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> 
     if not body:
         return f'<div class="syft-dim">{safe(empty)}</div>'
     names = "".join(f'<th scope="col">{safe(h)}</th>' for h in head)
-    return f"<table><tr>{names}</tr>{body}</table>" if any(head) else f"<table>{body}</table>"
+    return f"<table><tr>{names}</tr>{body}</table>"
 
 
 def card(title: str, *parts: str) -> str:
