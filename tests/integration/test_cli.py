@@ -41,17 +41,20 @@ class Headless:
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "syft_lab", "owner", "--config", str(folder / "owner.toml")]
-        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
         self.log = ""
         while "answers at" not in self.log:
-            assert select.select([self.process.stderr], [], [], 60)[0], self.log
-            line = self.process.stderr.readline()
-            assert line, self.log
-            self.log += line
+            # Read past Python's buffer: what waits in there, select does not see.
+            ready = select.select([self.process.stderr], [], [], 60)[0]
+            more = os.read(self.process.stderr.fileno(), 4096) if ready else b""
+            if not more:
+                self.process.kill()
+                raise AssertionError(self.log + self.process.communicate()[1].decode())
+            self.log += more.decode()
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        self.log += self.process.communicate(timeout=30)[1]
+        self.log += self.process.communicate(timeout=30)[1].decode()
         return self.process.returncode
 
 
