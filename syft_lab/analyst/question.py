@@ -40,6 +40,8 @@ class Question:
     def release(self, epsilon: float, delta: float = 0.0, *, block: bool = True) -> Result:
         """Ask, and spend ε: a `Result` with ``value``, ``accuracy`` and ``receipt``.
 
+        Counts, sums and means take no δ, also where one is offered.
+
         The same question at the same cost is answered again for free. With ``block=False`` it does not wait. Raises
         BudgetError, RefusedError or FailedError; an interrupt stops the wait, not the question.
         """

@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as WaitTimeout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from syft_lab.budget.accountant import MICRO, Cost, plain
+from syft_lab.budget.accountant import MICRO, plain
 from syft_lab.errors import ConnectionLost, LabError
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
@@ -174,16 +174,9 @@ class Accounts:
 
 def _gauge(account: dict[str, Any], next_epsilon: float) -> cards.Gauge:
     cap, spent, reserved = (account[k]["epsilon_micro"] / MICRO for k in ("cap", "spent", "reserved"))
-    together = account["population_left"]["epsilon_micro"]
-    note = f"all analysts together have {plain(together)} left" if together / MICRO < cap - spent - reserved else ""
+    available = account["available"]["epsilon_micro"]
+    note = f"all analysts together have {plain(available)} left" if available / MICRO < cap - spent - reserved else ""
     return cards.Gauge(account["population"], cap, spent, reserved, next_epsilon, note)
-
-
-def cost_left(quote: dict[str, Any]) -> float:
-    """ε that this analyst may still spend, from a quote: the account's and the population's smaller one."""
-    account = quote["account"]
-    own = Cost(*(account["cap"][k] - account["spent"][k] - account["reserved"][k] for k in ("epsilon_micro", "delta_pico")))
-    return min(own.epsilon, int(quote["population_left"]["epsilon_micro"])) / MICRO
 
 
 def as_value(answer: dict[str, Any], values: list[Any], name: str) -> Value:

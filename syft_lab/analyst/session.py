@@ -320,8 +320,9 @@ class Session:
                 self._error_by_size(source, query, quote["errors"]),
                 "in a group of so many rows, if values are as on the mock",
             )
-        left = results.cost_left(quote)
-        return Price(self._next_epsilon, cost.delta / accountant.PICO, accuracy, basis, left, quote["allowed"], quote["why"])
+        left = quote["account"]["available"]["epsilon_micro"] / accountant.MICRO
+        delta = quote["delta_pico"] / accountant.PICO
+        return Price(self._next_epsilon, delta, accuracy, basis, left, quote["allowed"], quote["why"])
 
     def _error_by_size(self, source: Source, query: Query, errors: Mapping[str, float]) -> Any:
         """95 % error of a mean by the size of its group, for values whose mean lies where the mock's does."""

@@ -40,6 +40,10 @@ class Cost:
         """Whether both parts lie within ``cap``."""
         return self.epsilon <= cap.epsilon and self.delta <= cap.delta
 
+    def at_most(self, cap: Cost) -> Cost:
+        """The smaller one, part by part."""
+        return Cost(min(self.epsilon, cap.epsilon), min(self.delta, cap.delta))
+
     def to_json(self) -> dict[str, int]:
         """The integers, for signing and for the wire."""
         return {"epsilon_micro": self.epsilon, "delta_pico": self.delta}

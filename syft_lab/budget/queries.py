@@ -178,7 +178,9 @@ def _sum(value: pl.Expr, low: float, high: float) -> pl.Expr:
 def _filled(node: Node, schema: Schema, found: Type) -> pl.Expr:
     # Nulls and NaN were filtered out; the filler only tells OpenDP so, and lies within the bounds.
     value, low = _numbers(node, schema, found.kind), _bounds(found)[0]
-    return value.fill_null(low).fill_nan(low) if found.kind == "float" else value.fill_null(low)
+    if found.kind == "float":
+        return value.fill_null(low).fill_nan(low)
+    return value.fill_null(low).clip(low, _bounds(found)[1])  # before anything is subtracted, which could wrap around
 
 
 def _numbers(node: Node, schema: Schema, kind: Kind) -> pl.Expr:

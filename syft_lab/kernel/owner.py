@@ -214,7 +214,12 @@ class Owner:
             pairs.append(("dropped", f"{prepared.dropped} rows without an id, or beyond the contributions (only you see this)"))
         if prepared.skipped:
             pairs.append(("left out", f"{', '.join(prepared.skipped)}: types that can't be queried yet"))
-        return Card(f"{dataset.name} v{dataset.version} {what}", pairs)
+        units = {d.unit == "row" for d in self._catalogue.live() if d.population == dataset.population}
+        warning = (
+            f"some datasets about {dataset.population} protect rows, others people: its budget bounds what is learned of a "
+            "person only through those that protect people"
+        )
+        return Card(f"{dataset.name} v{dataset.version} {what}", pairs, warning=warning if len(units) > 1 else "")
 
     def withdraw(self, name: str) -> None:
         """Stop answering about a dataset and delete its stored table. Answers given before keep their version."""

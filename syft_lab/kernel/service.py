@@ -197,14 +197,15 @@ class Service:
 
     async def _account(self, analyst: Analyst, message: m.Account) -> m.Message:
         shown = [
-            {
-                "population": population,
-                **balance.to_json(),
-                "population_left": self._ledger.population(population).left.to_json(),
-            }
-            for population, balance in self._ledger.accounts(analyst.name).items()
+            {"population": population, **self._balance(analyst, population)}
+            for population in self._ledger.accounts(analyst.name)
         ]
         return m.Accounts(canonical.dumps(shown))
+
+    def _balance(self, analyst: Analyst, population: str) -> dict[str, Any]:
+        """An analyst's account, and what of it is available: what others spent shows only where their cap binds."""
+        own, together = self._ledger.account(analyst.name, population), self._ledger.population(population)
+        return {**own.to_json(), "available": own.left.at_most(together.left).to_json()}
 
     # Questions
 
@@ -218,8 +219,7 @@ class Service:
             "errors": dict(prepared.errors),
             "allowed": isinstance(decision, policy.Allow),
             "why": "" if isinstance(decision, policy.Allow) else decision.why,
-            "account": self._ledger.account(analyst.name, dataset.population).to_json(),
-            "population_left": self._ledger.population(dataset.population).left.to_json(),
+            "account": self._balance(analyst, dataset.population),
         }
         return m.Priced(canonical.dumps(quote))
 
@@ -281,9 +281,9 @@ class Service:
         if analyst.role == "guest":
             raise RefusedError("a guest sees mocks only; ask the owner for the role of analyst")
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
-        cost = Cost(message.epsilon, message.delta)
-        if not 0 < cost.epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= cost.delta < PICO:
+        if not 0 < message.epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= message.delta < PICO:
             raise UsageError(f"epsilon must be above 0 and at most {MAX_QUERY_EPSILON}, and delta from 0 to below 1")
+        cost = Cost(message.epsilon)  # every mechanism here is pure: a δ that was offered is not taken
         query = parse_query(message.query)
         query.check(dataset.schema)
         return dataset, query, cost

@@ -121,6 +121,25 @@ def test_the_cap_of_the_population_holds_over_analysts_and_datasets(owner, patie
     assert owner.audit.verify()
 
 
+def test_what_others_spent_shows_only_where_the_cap_binds(owner, session):
+    owner.invite("bob", budgets={"clinic": lab.Budget(2.9)})
+    owner.policy.allow("dp", dataset="patients", epsilon_per_query=3)
+    with lab.connect("bob.syft", alias="as-bob") as bob:
+        before = repr(session.budget())
+        bob["patients"].count().release(epsilon=1.5)
+        assert repr(session.budget()) == before
+        bob["patients"].age.count().release(epsilon=1.4)
+        assert "all analysts together have 0.1 left" in repr(session.budget())
+        assert session["patients"].count().price(0.2).left == 0.1
+
+
+def test_a_delta_that_is_offered_is_not_taken_by_a_pure_mechanism(session):
+    question = session["patients"].count()
+    assert question.price(0.1, delta=1e-7).delta == 0
+    said = question.release(epsilon=0.1, delta=1e-7).receipt.details
+    assert (said["delta_pico"], said["after"]["spent"]["delta_pico"]) == (0, 0)
+
+
 def test_a_top_up_is_journaled_and_opens_the_account_again(owner, session):
     frame = session["patients"]
     frame.count().release(epsilon=0.5)
@@ -251,7 +270,8 @@ def test_assign_fillna_dropna_and_friends_reach_the_owner(session, patients):
 def test_rows_are_public_only_where_the_owner_said_so(owner, session, patients, terms):
     with pytest.raises(errors.PrivateValueError):
         len(session["patients"])
-    owner.publish(patients.head(10), name="tiny", rows_public=True, **{**terms, "privacy_unit": "row", "max_contributions": 1})
+    rows = {**terms, "privacy_unit": "row", "max_contributions": 1}
+    assert "protect rows, others people" in repr(owner.publish(patients.head(10), name="tiny", rows_public=True, **rows))
     owner.revoke("alice")
     owner.invite("alice", budgets={"clinic": 1.0}, path="again.syft")
     with lab.connect("again.syft") as again:

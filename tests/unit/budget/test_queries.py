@@ -192,6 +192,14 @@ def test_at_a_high_epsilon_the_noisy_answer_is_the_exact_one(query):
             assert noisy == pytest.approx(true, abs=2.5)
 
 
+def test_integers_far_out_of_bounds_land_on_the_nearer_bound():
+    schema = Schema((Column("a", "int", (10, 20)),), 1, 1000)
+    prepared = queries.prepare(schema, Query("mean", Col("a")), cost(100))
+    for far, bound in ((-(2**63), 10), (2**63 - 1, 20)):
+        answer = queries.run(prepared, pl.LazyFrame({"v0": [far] * 500}))
+        assert answer.values[0] == pytest.approx(bound, abs=0.1)
+
+
 def test_a_cheaper_price_has_more_noise():
     scales = [queries.prepare(SCHEMA, Query("count"), cost(e)).scales["n"] for e in (1.0, 0.1)]
     assert scales[1] == pytest.approx(10 * scales[0], rel=1e-6)
