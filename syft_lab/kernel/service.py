@@ -258,9 +258,10 @@ class Service:
         if isinstance(decision, policy.Refuse):
             raise RefusedError(decision.why)
         prepared = queries.prepare(dataset.schema, query, question.cost)
+        table = self._store.table(dataset.meta["file"])  # lazily: no row is read yet, and if it is gone nothing is spent
         self._ledger.reserve(question, {"query": query.to_json(), "policy": str(decision.rule)})
         try:
-            value = release.seal(prepared, queries.run(prepared, self._store.table(dataset.meta["file"])))
+            value = release.seal(prepared, queries.run(prepared, table))
             details = {
                 "query": query.to_json(),
                 "policy": str(decision.rule),

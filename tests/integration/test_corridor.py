@@ -455,3 +455,24 @@ def test_inviting_again_with_the_same_terms_gives_the_same_invitation(owner):
     before = Path("bob.syft").read_bytes()
     owner.invite("bob", budgets={"clinic": 0.6})
     assert Path("bob.syft").read_bytes() != before
+
+
+def test_a_stored_table_that_was_changed_is_found_by_the_audit(owner, home):
+    (table,) = (p for p in (home / "state" / "owners" / "hospital-a" / "tables").iterdir() if not p.name.startswith("mock-"))
+    data = bytearray(table.read_bytes())
+    data[len(data) // 2] ^= 1
+    table.write_bytes(bytes(data))
+    with pytest.raises(errors.VerificationError, match="patients v1 was changed after publishing"):
+        owner.audit.verify()
+    table.unlink()
+    with pytest.raises(errors.VerificationError, match="is missing"):
+        owner.audit.verify()
+
+
+def test_a_stored_table_that_is_gone_is_told_in_words_and_nothing_is_spent(owner, session, home):
+    for file in (home / "state" / "owners" / "hospital-a" / "tables").iterdir():
+        if not file.name.startswith("mock-"):
+            file.unlink()
+    with pytest.raises(errors.StateError, match="withdraw and publish it again"):
+        session["patients"].count().release(epsilon=0.1)
+    assert session.budget().spent == {"clinic": 0.0}
