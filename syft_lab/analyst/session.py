@@ -56,7 +56,7 @@ def connect(target: str | Path, *, alias: str | None = None, timeout: float = CO
     one clear line, within ``timeout`` seconds an address.
     """
     path = Path(target)
-    if path.suffix == ".syft" or path.is_file():
+    if path.suffix == ".syft" or (str(target) not in connections() and path.is_file()):
         return _with_invitation(Invitation.read(path), alias, timeout)
     name = check_name(str(target), "the connection's name")
     folder = state.connection_folder(name)
@@ -190,6 +190,7 @@ class Session:
 
     def reconnect(self) -> None:
         """Connect anew now; raises an error of the tree if that fails."""
+        self._check_open()
         self._loop.run(self._connect(fresh=True), self._timeout * 2 * len(self._trust.addresses) + 5)
 
     def close(self) -> None:
@@ -210,6 +211,10 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectionLost(f"this session is closed; connect again: %connect {self.alias}")
 
     async def _connect(self, fresh: bool = False) -> Client:
         """The live client; dials if there is none. On the loop."""
@@ -294,6 +299,7 @@ class Session:
         async def work() -> M:
             return await self._asking(message, expected, timeout)
 
+        self._check_open()
         return self._loop.run(work(), timeout + self._timeout * 2 + 5)
 
     def _payload(self, message: m.Message, expected: type[m.Catalogue | m.Table]) -> Any:
@@ -339,6 +345,7 @@ class Session:
 
     def release(self, source: Source, query: Query, epsilon: float, delta: float, about: str, name: str) -> Result:
         """Ask a question: see `Question.release`."""
+        self._check_open()
         cost = accountant.cost(epsilon, delta)
         message = m.Release(secrets.token_hex(16), source.name, source.version, query.canonical(), cost.epsilon, cost.delta, 0)
 

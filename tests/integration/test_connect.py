@@ -263,9 +263,28 @@ def test_an_owner_that_is_gone_is_told_at_once(owner, session):
 
 
 def test_a_closed_session_says_so(session):
+    question = session["patients"].count()
     session.close()
     session.close()
     assert "closed" in repr(session)
+    assert "closed" in session._repr_html_()
+    for ask in (session.ping, session.budget, session.reconnect, lambda: question.release(0.1), lambda: question.price(0.1)):
+        refused(ask, errors.ConnectionLost, "%connect hospital-a")
+
+
+def test_a_file_that_has_a_connections_name_is_not_taken_for_an_invitation(session, home):
+    (home / "hospital-a").write_text("notes")
+    with lab.connect("hospital-a") as again:
+        assert again.ping() > 0
+
+
+def test_nothing_that_is_shown_holds_a_secret(owner, session, home):
+    shown = owner.invite("bob")
+    secret = Invitation.read(home / "bob.syft").secret
+    said = repr(shown) + shown._repr_html_() + repr(owner) + owner._repr_html_() + repr(session) + session._repr_html_()
+    for hidden in (secret, owner.keys.curve_secret, session._keys.curve_secret):
+        assert hidden not in said
+        assert hidden.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") not in said
 
 
 def test_listening_everywhere_needs_an_address_to_give_out(home):

@@ -28,6 +28,16 @@ def test_every_kind_of_message_has_a_vector():
     assert {v["kind"] for v in WIRE["messages"]} == set(KINDS)
 
 
+def test_the_specification_names_every_message_and_every_field():
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    replies = "".join(rows.values())
+    for kind, message in KINDS.items():
+        assert f"`{kind}`" in replies, kind
+        if kind in rows:
+            assert all(f.name in rows[kind] for f in dataclasses.fields(message)), kind
+
+
 @pytest.mark.parametrize("vector", WIRE["messages"], ids=lambda v: v["kind"])
 def test_messages_have_these_bytes_both_ways(vector):
     frames = [bytes.fromhex(f) for f in vector["frames"]]
