@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from syft_lab.analyst.magics import AnalystMagics, connection_names
 from syft_lab.kernel.magics import OwnerMagics
 
-_OPTIONS = {
-    "%owner": ["start", "stop", "status", "--listen", "--advertise"],
-    "%connect": ["--as", "--timeout"],
-    "%budget": [],
+_WORDS = {
+    "%owner": ("start", "stop", "status", "--listen", "--advertise"),
+    "%connect": ("--as", "--timeout"),
+    "%budget": (),
 }
 
 
 def load(shell: Any) -> None:
-    """Register everything with an IPython shell."""
+    """Register everything with an IPython shell, once: loading again leaves a running owner where it is."""
+    if "OwnerMagics" in shell.magics_manager.registry:
+        return
     shell.register_magics(OwnerMagics, AnalystMagics)
-    for magic in _OPTIONS:
-        shell.set_hook("complete_command", _complete, str_key=magic)
+    shell.Completer.custom_matchers.append(complete)
 
 
-def _complete(shell: Any, event: Any) -> list[str]:
-    """Words that may follow a magic; files are left to IPython's own completion."""
-    words = list(_OPTIONS[event.command])
-    if event.command in ("%connect", "%budget"):
+@context_matcher()  # type: ignore[untyped-decorator]
+def complete(context: CompletionContext) -> SimpleMatcherResult:
+    """Words that may follow our magics: actions, options, known connections, invitation files."""
+    line = context.text_until_cursor.rpartition("\n")[2]
+    magic, _, rest = line.lstrip().partition(" ")
+    if magic not in _WORDS or len(line.lstrip()) == len(magic):
+        return {"completions": []}
+    token = rest.rpartition(" ")[2]
+    words = list(_WORDS[magic])
+    if magic != "%owner":
         words += connection_names()
-    return [w for w in words if w.startswith(event.symbol)]
+    if magic == "%connect":
+        words += sorted(p.name for p in Path.cwd().glob("*.syft"))
+    found = [SimpleCompletion(text=w, type="param") for w in words if w.startswith(token)]
+    return {"completions": found, "matched_fragment": token, "suppress": bool(found)}

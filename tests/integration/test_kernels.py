@@ -38,7 +38,14 @@ def test_the_first_lines_of_the_readme_work_in_two_kernels(home):
         assert "spent 0.5, reserved 0, left 1.5 of 2" in analyst.run("%budget")
         assert "entries" in owner.run("owner.audit.verify()")
         assert [c.strip("'\"]") for c in analyst.complete("table['")] == ["g", "x"]
-        assert "start" in owner.complete("%owner st")
+        assert owner.complete("%owner st") == ["start", "status", "stop"]
+        assert analyst.complete("x = 1\n%connect --") == ["--as", "--timeout"]
+        assert analyst.complete("%connect ") == ["--as", "--timeout", "alice.syft", "hospital-a"]
+        assert "owner" in owner.complete("own")
+        assert "running" in owner.run("%reload_ext syft_lab\n%owner status")
+        owner.run("%owner stop")
+        assert "table v1" in owner.run("%owner start hospital-a")
+        assert "spent 0.5" in analyst.run("%budget")
         owner.run("%owner stop")
         with pytest.raises(CellError) as caught:
             analyst.run("%budget")
