@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verify = commands.add_parser("verify", help="check receipts or a journal, offline")
     verify.add_argument("receipts", nargs="*", type=Path, help="receipt files")
     verify.add_argument("--key", help="the owner's signing key (64 hexadecimal digits), or its fingerprint")
-    verify.add_argument("--journal", type=Path, help="an owner's state folder: check its journal, and receipts against it")
+    verify.add_argument(
+        "--journal", type=Path, help="an owner's state folder, or a copy of its journal: check it, and receipts against it"
+    )
     commands.add_parser("doctor", help="versions, device, state folder, what is missing")
     parsed = parser.parse_args(arguments)
     run: dict[str, Callable[[argparse.Namespace], int]] = {"owner": _owner, "verify": _verify, "doctor": _doctor}
@@ -58,7 +60,7 @@ def _verify(parsed: argparse.Namespace) -> int:
         print(f"{path.name}: good. {receipt.owner} released {about} "
               f"to {said['analyst']} on {receipt.time[:19]} under {said['guarantee']}; {said['neighbours']}")  # fmt: skip
     if parsed.journal is not None:
-        _verify_journal(parsed.journal, receipts)
+        _verify_journal(parsed.journal, _journal_keys(parsed), receipts)
     return 0
 
 
@@ -77,7 +79,7 @@ def _trusted(receipt: Receipt, parsed: argparse.Namespace) -> PublicKeys:
     if parsed.key and not known:
         raise UsageError(f"the receipt is signed by {receipt.signer.fingerprint}, which is not the key given")
     if parsed.journal is not None:
-        known.append(Keys.load(parsed.journal / "keys.json").public)
+        known.append(_journal_keys(parsed))
     for folder in sorted((state.home() / "connections").glob("*/trust.json")):
         trust = Trust.load(folder.parent)
         if trust.signing == receipt.signer.signing:
@@ -94,13 +96,26 @@ def _names(key: str, keys: PublicKeys) -> bool:
     return key.replace(" ", "").lower() in (keys.signing, keys.fingerprint.replace(" ", ""))
 
 
-def _verify_journal(folder: Path, receipts: Sequence[Receipt]) -> None:
+def _journal_keys(parsed: argparse.Namespace) -> PublicKeys:
+    """The owner's signing key: the one given, or in the owner's own folder. An auditor needs no secret."""
+    key = (parsed.key or "").lower()
+    if len(key) == 64:
+        try:
+            return PublicKeys("0" * 40, key)  # the CURVE key plays no part in signatures
+        except WireError:
+            raise UsageError("--key takes 64 hexadecimal digits, or a fingerprint") from None
+    if not parsed.journal.is_dir():
+        raise UsageError("give the owner's signing key with --key (64 hexadecimal digits) to check a copy of a journal")
+    return Keys.load(parsed.journal / "keys.json").public
+
+
+def _verify_journal(place: Path, keys: PublicKeys, receipts: Sequence[Receipt]) -> None:
     from syft_lab.kernel.journal import read_entries, verify
 
-    keys = Keys.load(folder / "keys.json").public
-    head = verify(folder / "journal.sqlite", keys)
+    path = place / "journal.sqlite" if place.is_dir() else place
+    head = verify(path, keys)
     print(f"journal: good. {head.size} entries; hashes, signatures and budgets check")
-    entries = read_entries(folder / "journal.sqlite")
+    entries = read_entries(path)
     for receipt in receipts:
         if receipt.index >= len(entries) or entries[receipt.index] != receipt.entry:
             raise StateError(

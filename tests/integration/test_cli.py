@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,12 @@ def test_verify_checks_a_journal_and_receipts_against_it(session, home, owner, c
     assert cli.main(["verify", path, "--journal", str(folder)]) == 0
     assert "holds the entries of all 1 receipts" in capsys.readouterr().out
     assert cli.main(["verify", "--journal", str(home)]) == 1
+    owner.stop()  # an auditor with a copy of the journal and the public key alone
+    shutil.copy(folder / "journal.sqlite", home / "copy.sqlite")
+    assert cli.main(["verify", "--journal", str(home / "copy.sqlite"), "--key", owner.keys.public.signing, path]) == 0
+    assert cli.main(["verify", "--journal", str(home / "copy.sqlite")]) == 2
+    assert cli.main(["verify", "--journal", str(home / "copy.sqlite"), "--key", "0" * 64]) == 1
+    assert cli.main(["verify", "--journal", str(home / "gone.sqlite"), "--key", owner.keys.public.signing]) == 1
 
 
 def test_doctor_says_what_is_here(home, capsys):
@@ -156,8 +163,6 @@ def test_the_command_is_installed():
 
 def test_the_demo_runs_and_leaves_both_notebooks(tmp_path):
     """The README's first command, on its own copy: the real table, two kernels, a verified receipt."""
-    import shutil
-
     root = Path(__file__).parents[2]
     shutil.copytree(root / "examples", tmp_path / "examples")
     done = subprocess.run(
