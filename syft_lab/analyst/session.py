@@ -216,11 +216,18 @@ class Session:
         if self._closed:
             raise ConnectionLost(f"this session is closed; connect again: %connect {self.alias}")
 
+    def _live(self) -> Client | None:
+        return self._client if self._client is not None and not self._client.closed else None
+
     async def _connect(self, fresh: bool = False) -> Client:
         """The live client; dials if there is none. On the loop."""
+        live = None if fresh else self._live()
+        if live is not None:
+            return live
         async with self._connecting:
-            if self._client is not None and not self._client.closed and not fresh:
-                return self._client
+            live = None if fresh else self._live()  # somebody else may have been quicker
+            if live is not None:
+                return live
             if self._client is not None:
                 self._client.close()
             try:
