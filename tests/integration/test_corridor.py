@@ -476,3 +476,30 @@ def test_a_stored_table_that_is_gone_is_told_in_words_and_nothing_is_spent(owner
     with pytest.raises(errors.StateError, match="withdraw and publish it again"):
         session["patients"].count().release(epsilon=0.1)
     assert session.budget().spent == {"clinic": 0.0}
+
+
+def test_a_full_disk_releases_nothing_and_loses_nothing(owner, session):
+    frame = session["patients"]
+    value = frame.count().release(epsilon=0.1).value
+    ((pages,),) = owner._journal.read("PRAGMA page_count")
+    owner._journal.read(f"PRAGMA max_page_count = {pages}")  # SQLite's own "database or disk is full"
+    refused, released = 0, 0.1
+    for i in range(40):
+        try:
+            frame[frame.age > i].count().release(epsilon=0.01)
+            released += 0.01
+        except errors.StateError as error:
+            assert "nothing was released" in str(error)
+            refused += 1
+    assert refused
+    owner._journal.read("PRAGMA max_page_count = 1000000")
+    owner.stop()
+    again = lab.Owner.start("hospital-a")
+    try:
+        assert again.audit.verify()
+        assert frame.count().release(epsilon=0.1).value == value
+        spent = session.budget()
+        assert "reserved 0," in repr(spent)
+        assert released <= spent.spent["clinic"] + 1e-9 <= 0.1 + 40 * 0.01 + 1e-9
+    finally:
+        again.stop()
