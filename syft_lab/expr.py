@@ -25,6 +25,7 @@ from syft_lab.schema import MAX_TEXT, Column, Kind, Scalar, Schema
 
 MAX_DEPTH, MAX_NODES, MAX_KEYS, MAX_GROUPS = 32, 1000, 2, 10_000
 MAX_WEIGHT = 5000
+CONSTANT = "a part of this query is the same for every row: compute it in Python, and use the number"
 NUMERIC = ("int", "float")
 
 
@@ -111,6 +112,8 @@ class Query:
         """The type and bounds of what is aggregated, from public facts; raises QueryError naming the part at fault."""
         if sum(weight(n) for n in (self.value, self.filter) if n is not None) > MAX_WEIGHT:
             raise QueryError("the expression is too large to run; split it, or compare with fewer constants")
+        if isinstance(self.value, Lit) or isinstance(self.filter, Lit):
+            raise QueryError(CONSTANT)
         if self.filter is not None and infer(self.filter, schema).kind != "bool":
             raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
         self._check_keys(schema)
@@ -217,6 +220,8 @@ def infer(node: Node, schema: Schema) -> Type:
     rule = OPERATIONS.get(node.name)
     if rule is None:
         raise QueryError(f"there is no operation {node.name!a}; there are: {', '.join(OPERATIONS)}")
+    if all(isinstance(a, Lit) for a in node.args):
+        raise QueryError(CONSTANT)
     return rule(node, tuple(infer(a, schema) for a in node.args))
 
 
@@ -349,7 +354,10 @@ def _arithmetic(node: Op, types: tuple[Type, ...]) -> Type:
     _arity(node, 2)
     _numeric(node, *types)
     kind: Kind = "int" if {t.kind for t in types} == {"int"} and node.name != "truediv" else "float"
-    low, high = _INTERVALS[node.name](node, *types)
+    try:
+        low, high = _INTERVALS[node.name](node, *types)
+    except OverflowError:  # a constant beyond what a float holds
+        low, high = -math.inf, math.inf
     if kind == "int" and any(math.isfinite(b) and abs(b) >= 2**53 for b in (low, high)):
         raise QueryError(f"{_describe(node)} could pass 2**53; write .astype('float64') first")
     return Type(kind, low, high, None, kind == "float")
@@ -377,7 +385,7 @@ def _constant_divisor(node: Op) -> float:
 
 def _floordiv(node: Op, x: Type, y: Type) -> Interval:
     by = _constant_divisor(node)
-    low, high = (math.floor(b / by) if math.isfinite(b) else b for b in (x.low, x.high))
+    low, high = (math.floor(b) if math.isfinite(b) else b for b in (x.low / by, x.high / by))
     return low, high
 
 

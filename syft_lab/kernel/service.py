@@ -270,7 +270,7 @@ class Service:
                 **release.guarantee(prepared, dataset.unit),
             }
             entry = self._ledger.release(question, details)
-        except Exception as error:
+        except BaseException as error:
             self._ledger.fail(question.request)
             if isinstance(error, LabError):
                 raise

@@ -185,7 +185,8 @@ def _check_categories(name: str, kind: Kind, categories: Any) -> tuple[Scalar, .
     if isinstance(categories, str) or not isinstance(categories, Sequence):
         raise UsageError(f"categories of {name}: give a list")
     values: list[Any] = [c.item() if hasattr(c, "item") else c for c in categories]
-    if not all(type(c) is expected and len(str(c)) <= 1000 for c in values):
+    fits = all(type(c) is expected and len(str(c)) <= 1000 for c in values)
+    if not fits or (kind == "int" and not all(-(2**63) <= int(str(c)) < 2**63 for c in values)):
         raise UsageError(f"categories of {name}: each must be {expected.__name__}, as the column is")
     if not 1 <= len(values) <= MAX_GROUPS or len(set(values)) != len(values):
         raise UsageError(f"categories of {name}: give 1 to {MAX_GROUPS} different ones")
@@ -197,6 +198,8 @@ def _limit_contributions(frame: pl.DataFrame, terms: Terms) -> pl.DataFrame:
     if terms.privacy_unit == "row":
         return frame
     unit = frame.get_column(terms.privacy_unit).alias("unit").to_frame()
+    if unit.schema["unit"].is_float():
+        unit = unit.with_columns(pl.col("unit").fill_nan(None))
     first = pl.int_range(pl.len()).over("unit") < terms.max_contributions
     return frame.filter(unit.select(first & pl.col("unit").is_not_null()).to_series())
 

@@ -235,8 +235,10 @@ class Hub:
             reply = await self._handler(key, message)
         except LabError as error:
             reply = Refused(error.code, str(error))
-        except Exception:
-            # A fault of ours: its text might hold anything, so the other side learns only that it happened.
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # A fault of ours, or a panic in a library. Its text might hold anything: the other side learns that it was.
             reply = Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
         finally:
             self._in_hand[key] -= 1

@@ -154,6 +154,27 @@ def test_what_analysts_can_see_of_a_dataset_holds_no_row(pair):
         assert SECRET not in session["d"].mock.to_csv()
 
 
+def test_a_panic_of_the_engine_is_no_hang_and_no_leak(pair, monkeypatch):
+    """A panic in Rust is a BaseException to Python: past `except Exception`, and so past an answer."""
+    import polars as pl
+
+    from syft_lab.budget import queries
+
+    def panic(*args):
+        raise pl.exceptions.PanicException(SECRET)
+
+    monkeypatch.setattr(queries, "_answer", panic)
+    for session in pair:
+        with pytest.raises(errors.FailedError) as caught:
+            session["d"].x.sum().release(epsilon=1, block=False).get(20)
+        assert SECRET not in str(caught.value)
+        assert "reserved 0," in repr(session.budget())
+    monkeypatch.setattr(queries, "prepare", panic)
+    with pytest.raises(errors.LabError) as caught:
+        pair[0]["d"].x.mean().release(epsilon=1, block=False).get(20)
+    assert SECRET not in str(caught.value)
+
+
 def test_a_failure_inside_the_engine_is_told_in_the_same_words_and_counts_as_spent(pair, monkeypatch):
     import polars as pl
 

@@ -142,7 +142,14 @@ def test_what_can_not_be_is_refused_by_name(node, word):
         (Query("count", None, None, ("age",)), "declare its categories"),
         (Query("count", None, None, ("ward", "ward")), "different columns"),
         (Query("count", None, None, ("ward", "flag", "age")), "one or two"),
-        (Query("sum", Lit(3)), "constant"),
+        (Query("sum", Lit(3)), "same for every row"),
+        (Query("count", None, Lit(True)), "same for every row"),
+        (Query("sum", Op("add", (age, Op("mul", (Lit(2), Lit(3)))))), "same for every row"),
+        (Query("sum", Op("floordiv", (los, Lit(1e-320)))), "bounds"),
+        (
+            Query("sum", Op("mul", (Op("mul", (los, Lit(1e308))), Op("cast", (Op("mul", (los, Lit(1e307))), Lit("int")))))),
+            "bounds",
+        ),
     ],
 )
 def test_a_query_that_can_not_be_made_private_says_which_part(query, word):

@@ -26,6 +26,11 @@ def test_rows_beyond_the_contributions_and_without_an_id_are_dropped():
     assert (made.rows, made.dropped) == (3, 2)
 
 
+def test_a_nan_id_is_nobodys_in_parquet_too(tmp_path):
+    pl.DataFrame({"id": [1.0, float("nan"), float("nan"), None], "x": [1, 2, 3, 4]}).write_parquet(tmp_path / "t.parquet")
+    assert prepare(tmp_path / "t.parquet", terms(), "generate").table["v0"].to_list() == [1]
+
+
 def test_the_id_column_is_not_kept_and_not_shown():
     made = prepare(FRAME, terms(), "generate")
     assert [c.name for c in made.schema.columns] == ["age", "ward"]
@@ -89,6 +94,7 @@ def test_columns_that_can_not_be_queried_are_left_out_by_name():
         (FRAME, terms(categories={"ward": ["a", "a"]}), "different"),
         (FRAME, terms(categories={"ward": [1]}), "must be str"),
         (FRAME, terms(categories={"ward": []}), "1 to"),
+        (FRAME, terms(categories={"age": [2**70]}), "must be int"),
         (pd.DataFrame({"x": [1.5]}), terms("row", 1, categories={"x": [1.5]}), "text, integers"),
         (pd.DataFrame({"when": pd.to_datetime(["2024-01-01"])}), terms("row", 1), "no column that can be published"),
         (pd.DataFrame({0: [1]}), terms("row", 1), "must be text"),
