@@ -25,6 +25,7 @@ Send = Callable[[list[Frame]], Awaitable[None]]
 Handler = Callable[[str, Message], Awaitable[Message]]
 IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
 CONNECTIONS = 4096
+MAX_REFUSAL = 4000
 
 
 class Transport(Protocol):
@@ -234,7 +235,7 @@ class Hub:
         try:
             reply = await self._handler(key, message)
         except LabError as error:
-            reply = Refused(error.code, str(error))
+            reply = Refused(error.code, str(error)[:MAX_REFUSAL])
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -249,7 +250,10 @@ class Hub:
     async def _reply(self, endpoint: Endpoint, reply: Message, id: int) -> None:
         # If whoever asked is gone, the answer is kept, and asking again gives it.
         with contextlib.suppress(ConnectionLost):
-            await endpoint.put(reply, id)
+            try:
+                await endpoint.put(reply, id)
+            except WireError as error:  # too large to send; an asker who hears nothing would wait
+                await endpoint.put(Refused(error.code, str(error)), id)
 
 
 class MemoryTransport:

@@ -55,6 +55,23 @@ def test_a_fault_in_the_handler_says_nothing_of_itself():
     run(work())
 
 
+def test_an_answer_too_large_to_send_is_told_and_a_long_refusal_is_cut():
+    async def too_large(key, message):
+        if isinstance(message, Ping):
+            raise BudgetError("x" * 10**6)
+        return Accounts(bytes(codec.MAX_HEADER + 1))
+
+    async def work():
+        client = Client(MemoryTransport(Hub(too_large, 1 << 20), "k"))
+        with pytest.raises(WireError, match="too large"):
+            await client.request(Account(), 5)
+        with pytest.raises(BudgetError, match="^x{4000}$"):
+            await client.request(Ping(), 5)
+        client.close()
+
+    run(work())
+
+
 def test_large_messages_go_in_pieces_both_ways():
     async def work():
         client = Client(MemoryTransport(Hub(echo, 1 << 30), "k"))
