@@ -1,0 +1,385 @@
+"""The owner's side of the executor: keeps the fork server warm, hands it jobs, and watches each from outside.
+
+`Executor.run` blocks the thread that calls it, and no other: the kernel's own loop never waits for a job. A job ends by
+itself, by its limits (time, CPU, memory, threads, result, log), by `cancel`, or with the fork server.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from syft_lab import canonical, values
+from syft_lab.errors import StateError, UsageError, WireError
+from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.data import Data, sealed
+
+BOOT_SECONDS = 120.0
+TICK = 0.02
+MAX_REPORT = 1 << 20
+LOG_FLOOD = 16
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take. Times in seconds, sizes in bytes; ``memory`` is beyond packages and data."""
+
+    wall: float = 600.0
+    cpu: int = 600
+    memory: int = 4 << 30
+    output: int = 16 << 20
+    log: int = 64 << 10
+    threads: int = max(1, (os.cpu_count() or 2) // 2)
+
+    def __post_init__(self) -> None:
+        wrong = [n for n, v in asdict(self).items() if not isinstance(v, int | float) or v <= 0]
+        if wrong:
+            raise UsageError(f"the limit {wrong[0]} must be above 0")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and what it may see. ``returns`` are the names that leave; ``watch`` notes what a mock run touches."""
+
+    code: str
+    data: Mapping[str, Data]
+    returns: Sequence[str]
+    params: Mapping[str, Any]
+    seed: int
+    limits: Limits = field(default_factory=Limits)
+    watch: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. ``blob`` is its checked result, or empty; ``why`` says what went wrong and holds nothing private.
+
+    ``log`` and ``error`` (class and line) come from private data: the owner alone sees them.
+    """
+
+    why: str
+    blob: bytes
+    log: str
+    error: Mapping[str, Any] | None
+    touched: Mapping[str, Any]
+    seconds: float
+    ready: float
+    peak: int
+
+
+class Executor:
+    """Runs jobs at the level that `levels.probe` found. Safe to use from several threads."""
+
+    def __init__(self, level: levels.Level) -> None:
+        self.level = level
+        self._boot = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cancels: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def warm(self) -> None:
+        """Boot the fork server, which takes seconds once; raises StateError."""
+        self._server()
+
+    @property
+    def pid(self) -> int | None:
+        """The fork server's process, while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def stop(self) -> None:
+        """End the fork server and with it all jobs; idempotent."""
+        self._stopped = True
+        with self._boot:
+            self._end()
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(5)
+        self._control = self._process = None
+
+    def _server(self) -> socket.socket:
+        """The control socket of a live fork server; boots one if there is none."""
+        with self._boot:
+            if self._stopped:
+                raise StateError("the executor is stopped")
+            if self.level.name == "L0":
+                raise StateError(f"approved code does not run here: isolation {self.level}")
+            if self._control is not None and self._process is not None and self._process.poll() is None:
+                return self._control
+            self._end()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            command = [*self.level.prefix, *levels.python(), "-m", "syft_lab.kernel.executor.zygote", str(theirs.fileno())]
+            with tempfile.TemporaryFile() as said:
+                self._process = subprocess.Popen(  # noqa: S603
+                    command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
+                    env=levels.environment(), start_new_session=True,
+                )  # fmt: skip
+                theirs.close()
+                ours.settimeout(BOOT_SECONDS)
+                try:
+                    up = ours.recv(16)
+                except TimeoutError:
+                    up = b""
+                if up != b"up":
+                    ours.close()
+                    self._process.kill()
+                    self._process.wait(5)
+                    said.seek(0)
+                    last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
+                    raise StateError(f"the fork server for approved code did not start: {last[0][:300]}")
+            self._control = ours
+            return ours
+
+    def cancel(self, name: str) -> None:
+        """End the job that runs as ``name``, if there is one."""
+        with self._lock:
+            if name in self._cancels:
+                os.eventfd_write(self._cancels[name], 1)
+
+    def run(self, name: str, job: Job, began: Callable[[], None] | None = None) -> Outcome:
+        """Run a job to its end, and check its result. ``began`` is called when its walls stand. Raises StateError."""
+        cancel = os.eventfd(0, os.EFD_CLOEXEC)
+        with self._lock:
+            if name in self._cancels:
+                os.close(cancel)
+                raise StateError("this job runs already")
+            self._cancels[name] = cancel
+        try:
+            return _Watch(job, cancel, began).run(self._server(), self.level.name)
+        finally:
+            with self._lock:
+                del self._cancels[name]
+                os.close(cancel)
+
+
+class _Watch:
+    """One job seen from outside: its pipes, its clock, its memory."""
+
+    def __init__(self, job: Job, cancel: int, began: Callable[[], None] | None) -> None:
+        self.job, self.cancel, self.began = job, cancel, began
+        self.out, self.log = bytearray(), bytearray()
+        self.flood = self.peak = self.base = 0
+        self.why = ""
+        self.ready = 0.0
+        self.pidfd = -1
+        self.pid = 0
+        self.ended: dict[str, Any] | None = None
+
+    def run(self, control: socket.socket, level: str) -> Outcome:
+        start = time.perf_counter()
+        channel = self._send(control, level)
+        try:
+            self._follow(channel, start)
+        finally:
+            for fd in (self.out_fd, self.log_fd, self.pidfd):
+                if fd >= 0:
+                    os.close(fd)
+            channel.close()
+        return self._outcome(time.perf_counter() - start)
+
+    def _send(self, control: socket.socket, level: str) -> socket.socket:
+        job = self.job
+        spec = {
+            "code": job.code, "returns": list(job.returns), "params": dict(job.params), "seed": job.seed, "level": level,
+            "limits": asdict(job.limits), "watch": job.watch, "data": [[n, d.layout] for n, d in job.data.items()],
+        }  # fmt: skip
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.out_fd, out = os.pipe2(os.O_CLOEXEC)
+        self.log_fd, log = os.pipe2(os.O_CLOEXEC)
+        spec_fd = sealed(canonical.dumps(spec))
+        mine = [theirs.fileno(), out, log, spec_fd]
+        files = array.array("i", [*mine, *(d.fd for d in job.data.values())])
+        try:
+            control.sendmsg([b"job"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
+        except OSError:
+            self.why = LOST
+        finally:
+            theirs.close()
+            for fd in mine[1:]:
+                os.close(fd)
+        return ours
+
+    def _follow(self, channel: socket.socket, start: float) -> None:
+        poll = select.poll()
+        open_pipes = {self.out_fd, self.log_fd}
+        for fd in (*open_pipes, channel.fileno(), self.cancel):
+            poll.register(fd, select.POLLIN)
+        deadline = start + self.job.limits.wall
+        next_look = start
+        while open_pipes or self.ended is None:
+            for fd, _ in poll.poll(TICK * 1000):
+                if fd == self.cancel:
+                    poll.unregister(fd)
+                    self._kill("it was cancelled")
+                elif fd == channel.fileno():
+                    if not self._hear(channel):
+                        poll.unregister(fd)
+                elif not self._read(fd, start):
+                    poll.unregister(fd)
+                    open_pipes.discard(fd)
+            now = time.perf_counter()
+            if now > deadline:
+                self._kill(f"it took longer than {self.job.limits.wall:g} s")
+            if now >= next_look and self.pid and self.ended is None:
+                next_look = now + TICK
+                self._look()
+
+    def _hear(self, channel: socket.socket) -> bool:
+        """A message of the fork server about this job; False when there will be no more."""
+        message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(4))
+        if not message:
+            if self.ended is None:  # the fork server died, and the job with it
+                self._kill(LOST)
+                self.ended = {"status": signal.SIGKILL, "peak": 0, "cpu": 0.0}
+            return False
+        for _, _, received in ancillary:
+            (self.pidfd,) = array.array("i", received)
+            self.pid = _pid_of(self.pidfd)
+            if self.why:  # cancelled before it was there
+                self._signal()
+        if message.startswith(b"{"):
+            self.ended = json.loads(message)
+        return True
+
+    def _read(self, fd: int, start: float) -> bool:
+        """Take what a pipe holds; False at its end."""
+        part = os.read(fd, 1 << 18)
+        if not part:
+            return False
+        if fd == self.out_fd:
+            if not self.ready:
+                self.ready = time.perf_counter() - start
+                if self.began is not None:
+                    self.began()
+            if len(self.out) + len(part) > self.job.limits.output + MAX_REPORT:
+                self._kill(f"its result is larger than {self.job.limits.output} bytes")
+            else:
+                self.out += part
+            return True
+        room = self.job.limits.log - len(self.log)
+        self.log += part[: max(0, room)]
+        self.flood += len(part)
+        if self.flood > LOG_FLOOD * self.job.limits.log:
+            self._kill("it printed without end")
+        return True
+
+    def _look(self) -> None:
+        """Memory and threads, as the system counts them."""
+        try:
+            with open(f"/proc/{self.pid}/status") as status:
+                facts = dict(line.split(":", 1) for line in status)
+            anonymous = sum(int(facts[k].split()[0]) << 10 for k in ("RssAnon", "RssShmem"))
+            count = int(facts["Threads"])
+        except (OSError, KeyError, ValueError, IndexError):
+            return
+        self.base = self.base or anonymous
+        self.peak = max(self.peak, anonymous - self.base)
+        data = sum(d.size for d in self.job.data.values())
+        if anonymous - self.base > self.job.limits.memory + 2 * data:
+            self._kill(f"it took more than {self.job.limits.memory >> 20} MiB of memory")
+        if count > 64 + 8 * self.job.limits.threads:
+            self._kill("it started too many threads")
+
+    def _kill(self, why: str) -> None:
+        if not self.why and self.ended is None:
+            self.why = why
+            self._signal()
+
+    def _signal(self) -> None:
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def _outcome(self, seconds: float) -> Outcome:
+        why, blob = self.why, b""
+        error: Mapping[str, Any] | None = None
+        touched: Mapping[str, Any] = {}
+        status = self.ended["status"] if self.ended else int(signal.SIGKILL)
+        if not why:
+            try:
+                error, touched, blob = _parse(bytes(self.out), self.job)
+                why = "" if error is None else _explain(error)
+            except WireError as fault:
+                why, blob = f"it ended without a result ({fault})", b""
+        if not self.why and status and os.WIFSIGNALED(status):
+            why, blob = _SIGNALS.get(os.WTERMSIG(status), f"it was ended by signal {os.WTERMSIG(status)}"), b""
+        elif not self.why and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 99:
+            why, blob = "the walls around it could not be put up, so it did not run", b""
+        log = self.log.decode("utf-8", "replace")
+        if self.flood > len(self.log):
+            log += f"\n[{self.flood - len(self.log)} more bytes were printed and dropped]"
+        peak = max(self.peak, 0)
+        return Outcome(why, b"" if why else blob, log, error, touched, seconds, self.ready, peak)
+
+
+LOST = "the process that runs code was lost"
+_SIGNALS: Mapping[int, str] = {
+    signal.SIGXCPU: "it took more CPU time than it may",
+    signal.SIGKILL: "it was killed: it took more CPU time or memory than it may",
+    signal.SIGSEGV: "it crashed (segmentation fault)",
+    signal.SIGABRT: "it crashed (aborted)",
+    signal.SIGSYS: "it made a system call of another architecture",
+}
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    if error["result"]:
+        return "what it returned is no result: a result is a number, an array, a tensor, or a table"
+    return "the code raised an error on the real data"
+
+
+def _parse(out: bytes, job: Job) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], bytes]:
+    """The report and the checked blob in what a job wrote; raises WireError."""
+    length = int.from_bytes(out[1:5], "little")
+    if len(out) < 5 or length > MAX_REPORT or 5 + length > len(out):
+        raise WireError("no report")
+    report = canonical.loads(out[5 : 5 + length], limit=MAX_REPORT)
+    if not isinstance(report, dict) or set(report) != {"error", "touched"}:
+        raise WireError("a malformed report")
+    touched, error = _touched(report["touched"]), report["error"]
+    if error is not None:
+        if not isinstance(error, dict) or set(error) != {"type", "line", "result"}:
+            raise WireError("a malformed report")
+        line = error["line"] if type(error["line"]) is int else None
+        return {"type": str(error["type"])[:100], "line": line, "result": error["result"] is True}, touched, b""
+    blob = out[5 + length :]
+    if len(blob) > job.limits.output:
+        raise WireError(f"its result is larger than {job.limits.output} bytes")
+    values.decode(blob, list(job.returns))
+    return None, touched, blob
+
+
+def _touched(found: Any) -> Mapping[str, Any]:
+    if not isinstance(found, dict):
+        return {}
+    lists = {k: found.get(k) for k in ("modules", "files", "other")}
+    return {k: [str(x)[:200] for x in v[:200]] for k, v in lists.items() if isinstance(v, list)}
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process of a pidfd as we see it; in another namespace it has another number."""
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/self/fdinfo/{pidfd}") as facts:
+        for line in facts:
+            if line.startswith("Pid:"):
+                return max(0, int(line.split()[1]))
+    return 0

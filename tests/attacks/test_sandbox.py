@@ -1,0 +1,191 @@
+"""The walls around approved code: every attempt of `probes`, at each level, as a user who is not root; and bombs."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from syft_lab import values
+from syft_lab.errors import WireError
+from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.supervisor import Executor, Job, Limits
+
+HERE = Path(__file__).parent
+BEST = levels.probe()
+AVAILABLE = [n for n in ("L3", "L2", "L1") if levels.probe(n).name == n]
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason=f"no walls can be put up on this machine: {BEST}")
+
+
+def as_nobody() -> list[str]:
+    """A command that runs another as nobody, where root runs the tests and may do that."""
+    if os.getuid() != 0:
+        return []
+    command = ["unshare", "--mount", "bash", str(HERE / "nonroot.sh"), sys.base_prefix]
+    try:
+        done = subprocess.run([*command, sys.executable, "-c", "import torch"], capture_output=True, timeout=60)
+    except OSError:
+        done = None
+    if done is None or done.returncode:
+        pytest.skip("the tests run as root, and this machine does not let root become nobody in a mount namespace")
+    return command
+
+
+@pytest.mark.parametrize("level", AVAILABLE)
+def test_no_attempt_gets_out(level, tmp_path):
+    done = subprocess.run([*as_nobody(), sys.executable, "-m", "tests.attacks.probes", level], capture_output=True, text=True,
+                          timeout=200, cwd=HERE.parents[1])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["uid"] != 0
+    # Landlock does not cover stat (docs/threat-model.md); everything else is stopped at every level.
+    known = {"stat the owner's key"} if level == "L2" else set()
+    assert {what: how for what, how in report["found"].items() if how != "stopped"}.keys() == known
+
+
+def test_the_attempts_would_work_without_walls():
+    done = subprocess.run([*as_nobody(), sys.executable, "-m", "tests.attacks.probes", "none"], capture_output=True, text=True,
+                          timeout=200, cwd=HERE.parents[1])  # fmt: skip
+    found = json.loads(done.stdout)["found"]
+    leaks = [what for what, how in found.items() if how == "LEAK"]
+    assert len(leaks) >= 28, f"only {len(leaks)} of {len(found)} attempts work at all: {sorted(set(found) - set(leaks))}"
+
+
+@pytest.fixture(scope="module", params=[n for n in AVAILABLE if n != "L3"])
+def executor(request):
+    running = Executor(levels.probe(request.param))
+    yield running
+    running.stop()
+
+
+def run(executor, code, returns=(), **limits):
+    chosen = Limits(**{"wall": 30.0, "cpu": 20, "memory": 512 << 20, **limits})
+    return executor.run(f"job-{time.monotonic_ns()}", Job(code, {}, list(returns), {}, 1, chosen))
+
+
+BOMBS = {
+    "memory": ("x = []\nwhile True: x.append(bytearray(1 << 24))", {}, "raised an error"),
+    "torch memory": ("import torch\nx = [torch.ones(1 << 26) for _ in range(100)]", {}, "raised an error"),
+    "cpu": ("while True: pass", {"cpu": 1}, "CPU time"),
+    "cpu, ignoring the signal": (
+        "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", {"cpu": 1}, "CPU time"),
+    "sleep": ("import time; time.sleep(100)", {"wall": 0.7}, "longer than 0.7 s"),
+    "threads": ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()", {}, "threads"),
+    "output": ("import numpy as np; x = np.ones(1 << 22)", {"output": 1 << 20, "returns": ["x"]}, "larger than 1048576 bytes"),
+    "log": ("while True: print('A' * 10000)", {}, "without end"),
+    "fork": ("import os\nwhile True: os.fork()", {}, "raised an error"),
+    "disk": ("while True: open('/tmp/x', 'wb').write(b'x' * (1 << 20))", {}, "raised an error"),
+    "crash": ("import ctypes; ctypes.string_at(0)", {}, "segmentation fault"),
+    "abort": ("import os; os.abort()", {}, "aborted"),
+    "exit": ("import os; os._exit(0)", {"returns": ["x"]}, "without a result"),
+    "recursion": ("def f(): f()\nf()", {}, "raised an error"),
+    "deep json": ("x = None", {"returns": ["x"]}, "is no result"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_its_own_job_only(executor, name):
+    code, limits, why = BOMBS[name]
+    start = time.monotonic()
+    if name == "threads":
+        found = run(executor, code, memory=4 << 30)
+        assert "threads" in found.why or "raised an error" in found.why
+    else:
+        found = run(executor, code, limits.get("returns", ()), **{k: v for k, v in limits.items() if k != "returns"})
+        assert why in found.why, found
+    assert found.blob == b""
+    assert time.monotonic() - start < 25
+    after = run(executor, "y = 1", ["y"])
+    assert after.why == ""
+    assert values.decode(after.blob)["y"].value() == 1
+
+
+FORGERIES = {
+    "header": "os.write(F, b'\\xff\\xff\\xff\\x7f')",
+    "pickle": "import pickle; os.write(F, pickle.dumps({}))",
+    "report": "os.write(F, (2).to_bytes(4, 'little') + b'[]')",
+    "blob": "r = json.dumps({'error': None, 'touched': {}}).encode(); os.write(F, len(r).to_bytes(4, 'little') + r + b'SLV1xxxx')",
+    "other names": (
+        "from syft_lab import values; r = json.dumps({'error': None, 'touched': {}}).encode();"
+        "os.write(F, len(r).to_bytes(4, 'little') + r + values.encode({'other': 1}))"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_result_is_refused(executor, name):
+    find = "import os, json\nfor F in range(3, 64):\n    try: os.dup(F); break\n    except OSError: pass\n"
+    found = run(executor, find + FORGERIES[name] + "\nos._exit(0)", ["x"])
+    assert "without a result" in found.why
+    assert found.blob == b""
+
+
+def test_what_an_exception_says_stays_with_the_owner(executor):
+    found = run(executor, "raise ValueError('patient 1234 is Ada')")
+    assert "1234" not in found.why
+    assert "patient 1234 is Ada" in found.log
+    assert found.error == {"type": "ValueError", "line": 1, "result": False}
+
+
+def test_a_job_can_be_cancelled(executor):
+    begun = threading.Event()
+    found = []
+    job = Job("import time; time.sleep(60)", {}, [], {}, 1)
+    thread = threading.Thread(target=lambda: found.append(executor.run("victim", job, begun.set)))
+    thread.start()
+    assert begun.wait(20)
+    executor.cancel("victim")
+    thread.join(10)
+    assert found[0].why == "it was cancelled"
+
+
+def test_a_lost_fork_server_takes_its_jobs_along_and_comes_back(executor):
+    begun = threading.Event()
+    found = []
+    job = Job("import time; time.sleep(60)", {}, [], {}, 1)
+    thread = threading.Thread(target=lambda: found.append(executor.run("victim", job, begun.set)))
+    thread.start()
+    assert begun.wait(20)
+    os.kill(executor.pid, 9)
+    thread.join(10)
+    assert "lost" in found[0].why
+    assert run(executor, "y = 2", ["y"]).why == ""
+
+
+def test_jobs_do_not_share_random_numbers_but_a_seed_repeats(executor):
+    code = "import random, numpy, torch\nx = numpy.array([random.random(), numpy.random.rand(), float(torch.rand(()))])"
+    draw = [
+        values.decode(executor.run(f"r{i}", Job(code, {}, ["x"], {}, seed)).blob)["x"].value()
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    assert (draw[0] == draw[1]).all()
+    assert not (draw[0] == draw[2]).any()
+
+
+def test_packages_work_inside(executor):
+    code = """
+import numpy as np, pandas as pd, torch, pyarrow as pa
+from sklearn.linear_model import LogisticRegression
+from scipy import stats
+X = np.random.rand(400, 3); y = X[:, 0] > 0.5
+score = LogisticRegression().fit(X, y).score(X, y)
+net = torch.nn.Linear(3, 1); loss = net(torch.tensor(X, dtype=torch.float32)).pow(2).mean(); loss.backward()
+grad = net.weight.grad
+table = pd.DataFrame(X).describe()
+p = stats.ttest_ind(X[:, 0], X[:, 1]).pvalue
+arrow = pa.table({"a": [1, 2]}).num_rows
+matrix = np.linalg.svd(X)[1]
+"""
+    found = run(executor, code, ["score", "grad", "table", "p", "arrow", "matrix"], memory=2 << 30)
+    assert found.why == "", found.log
+    assert values.decode(found.blob)["score"].value() > 0.8
+
+
+def test_no_level_is_made_up():
+    assert levels.probe("L0").name == "L0"
+    with pytest.raises(WireError):
+        values.decode(b"SLV1")
