@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from syft_lab.analyst.magics import AnalystMagics, connection_names
+from syft_lab.analyst.magics import AnalystMagics, connection_names, sessions_in
 from syft_lab.kernel.magics import OwnerMagics
 
 _WORDS = {
     "%owner": ("start", "stop", "status", "--listen", "--advertise"),
     "%connect": ("--as", "--timeout"),
     "%budget": (),
+    "%requests": ("list", "fetch", "cancel", "--owner"),
+    "%%remote": ("--use", "--return", "--reason", "--param", "--block", "--noblock"),
 }
 
 
@@ -34,9 +37,23 @@ def complete(context: CompletionContext) -> SimpleMatcherResult:
         return {"completions": []}
     token = rest.rpartition(" ")[2]
     words = list(_WORDS[magic])
-    if magic != "%owner":
+    if magic in ("%connect", "%budget"):
         words += connection_names()
+    if magic in ("%%remote", "%requests", "%budget"):
+        words += _remote_words(magic, rest)
     if magic == "%connect":
         words += sorted(p.name for p in Path.cwd().glob("*.syft"))
     found = [SimpleCompletion(text=w, type="param") for w in words if w.startswith(token)]
     return {"completions": found, "matched_fragment": token, "suppress": bool(found)}
+
+
+def _remote_words(magic: str, rest: str) -> list[str]:
+    """Connections of this notebook; after ``--use`` the datasets of the one that was named."""
+    shell = get_ipython()
+    found = {} if shell is None else sessions_in(shell.user_ns)
+    before = rest.split()[: -1 if rest and not rest.endswith(" ") else None]
+    if magic != "%%remote" or not before:
+        return list(found)
+    last = next((w for w in reversed(before) if w.startswith("--")), "")
+    chosen = [s for n, s in found.items() if before[0] in (n, s.alias)]
+    return [d for s in chosen for d in s.known_datasets] if last == "--use" else []

@@ -18,6 +18,7 @@ from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
 
 LIMIT = 64 << 20  # bytes of a receipt
+RELEASES = ("released", "exact")  # kinds of entries: a DP answer, an exact result of approved code
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ class Receipt:
         """When the owner released the value, ISO 8601."""
         return str(canonical.loads(self.entry, limit=LIMIT)["time"])
 
-    def verify(self, signer: PublicKeys | None = None, kind: str = "released") -> dict[str, Any]:
+    def verify(self, signer: PublicKeys | None = None, kind: str | None = None) -> dict[str, Any]:
         """Check signature, inclusion and consistency offline; gives the details or raises VerificationError.
 
-        ``signer`` are the owner's keys as you know them; ``kind`` is what the entry must be about.
+        ``signer`` are the owner's keys as you know them; ``kind`` is what the entry must be about (default: a release).
         """
         signer = signer or self.signer
         if not self.head.is_signed_by(signer):
@@ -104,8 +105,9 @@ class Receipt:
                 raise VerificationError(f"the earlier head in this receipt isn't signed by {self.owner}")
             if not self.head.continues(self.previous, list(self.continuation)):
                 raise VerificationError("the owner's log does not continue the one it signed before")
-        if canonical.loads(self.entry, limit=LIMIT).get("kind") != kind:
-            raise VerificationError(f"the entry in this receipt isn't of the kind '{kind}'")
+        kinds = RELEASES if kind is None else (kind,)
+        if canonical.loads(self.entry, limit=LIMIT).get("kind") not in kinds:
+            raise VerificationError(f"the entry in this receipt isn't of the kind {' or '.join(kinds)}")
         return self.details
 
     def to_json(self) -> dict[str, Any]:
@@ -160,9 +162,10 @@ class Receipt:
 
     def __repr__(self) -> str:
         said = self.details
+        about = f"{said['dataset']} v{said['version']}" if "dataset" in said else ", ".join(said.get("returns", ()))
         return (
-            f"Receipt from {self.owner}, {self.time}: {said.get('guarantee')} on "
-            f"{said.get('dataset')} v{said.get('version')}, entry {self.index + 1} of {self.head.size}"
+            f"Receipt from {self.owner}, {self.time}: {said.get('guarantee')} on {about}, "
+            f"entry {self.index + 1} of {self.head.size}"
         )
 
 

@@ -17,7 +17,9 @@ from syft_lab.widgets import cards
 if TYPE_CHECKING:
     import pandas as pd
 
-Value = Any  # int, float, None, or a pandas Series of them
+    from syft_lab.analyst.request import RemoteRequest
+
+Value = Any  # a number, an array, a tensor, a pandas Series or DataFrame
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Released:
 class Result:
     """A value that is on its way. ``value``, ``accuracy`` and ``receipt`` wait for it; ``await result`` works too.
 
-    Interrupting a wait leaves the question running; the answer stays at the owner, and asking the same again is free.
+    ``progress`` says how far it is. Interrupting a wait leaves the question running; the answer stays at the owner,
+    and asking the same again is free.
     """
 
-    def __init__(self, future: Future[Released], about: str) -> None:
+    def __init__(self, future: Future[Released], about: str, request: RemoteRequest | None = None) -> None:
         self._future = future
         self._about = about
+        self.request = request  # the cell that it comes from; None for a DP answer
 
     def get(self, timeout: float | None = None) -> Value:
         """The value; waits ``timeout`` seconds at most (for ever by default: the link has time limits of its own)."""
@@ -45,12 +49,12 @@ class Result:
 
     @property
     def value(self) -> Value:
-        """The noisy value: a number, or a Series of one number a group."""
+        """The value: of a DP answer the noisy number, or a Series of one number a group; of a cell what it returned."""
         return self._released().value
 
     @property
     def accuracy(self) -> Value:
-        """What the error stays within in 95 of 100 releases: a number, or a Series."""
+        """What the error stays within in 95 of 100 releases: a number, or a Series; None where the value is exact."""
         return self._released().accuracy
 
     @property
@@ -63,8 +67,21 @@ class Result:
         return self._future.done()
 
     def cancel(self) -> bool:
-        """Stop waiting. What the owner has begun goes on there and is paid for; gives False if it is done already."""
-        return self._future.cancel()
+        """Of a DP answer: stop waiting (what the owner has begun is paid for). Of a cell: take its request back.
+
+        Gives False if it is done already.
+        """
+        if self.request is None or self._future.done():
+            return self._future.cancel()
+        self.request.cancel()
+        return True
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        if self.request is not None:
+            return self.request.progress
+        return "done" if self._future.done() else "waiting for the owner"
 
     def exception(self) -> BaseException | None:
         """The error that came instead of a value, if it is done."""
@@ -84,27 +101,42 @@ class Result:
 
     def __repr__(self) -> str:
         if not self._future.done():
-            return f"<Result of {self._about}: waiting for the owner>"
+            return f"<Result of {self._about}: {self.progress}>"
         error = self.exception()
         if error is not None or self._future.cancelled():
             return f"<Result of {self._about}: {error or 'cancelled'}>"
         found = self._released()
+        if found.accuracy is None:
+            return f"{found.value}\n{found.receipt.details['guarantee']}"
         return f"{found.value}\n± {_short(found.accuracy)} (95 %), {found.receipt.details['guarantee']}"
 
     def _repr_html_(self) -> str:
         if not self._future.done():
-            return cards.card(self._about, cards.note("waiting for the owner"))
+            return cards.card(self._about, cards.note(self.progress))
         error = self.exception()
         if error is not None or self._future.cancelled():
             return cards.card(self._about, cards.note(str(error or "cancelled"), warn=True))
         found = self._released()
         details = found.receipt.details
+        if found.accuracy is None:
+            return cards.card(self._about, _shown(found.value), cards.note(str(details["guarantee"])))
         if hasattr(found.value, "items"):
             rows = [(_key(k), _short(v), f"± {_short(found.accuracy[k])}") for k, v in found.value.items()]
             shown = cards.table((" / ".join(str(n) for n in found.value.index.names), "value", "95 % error"), rows, "no groups")
         else:
             shown = cards.facts([("value", _short(found.value)), ("95 % error", f"± {_short(found.accuracy)}")])
         return cards.card(self._about, shown, cards.note(f"{details['guarantee']}; {details['neighbours']}"))
+
+
+def _shown(value: Any) -> str:
+    """An exact value as HTML: a table as pandas shows it, everything else as text."""
+    if hasattr(value, "to_frame") or hasattr(value, "columns"):
+        frame = value.to_frame() if hasattr(value, "to_frame") else value
+        names = [*(str(n or "") for n in frame.index.names), *map(str, frame.columns)]
+        rows = [[_key(k), *(_short(v) for v in row)] for k, row in zip(frame.index[:20], frame.to_numpy()[:20], strict=True)]
+        more = cards.note(f"{len(frame)} rows; the first 20 are shown") if len(frame) > 20 else ""
+        return cards.table([" / ".join(names[: frame.index.nlevels]), *names[frame.index.nlevels :]], rows, "no rows") + more
+    return cards.text(str(value))
 
 
 @dataclass(frozen=True)
@@ -175,7 +207,8 @@ class Accounts:
 def _gauge(account: dict[str, Any], next_epsilon: float) -> cards.Gauge:
     cap, spent, reserved = (account[k]["epsilon_micro"] / MICRO for k in ("cap", "spent", "reserved"))
     available = account["available"]["epsilon_micro"]
-    note = f"all analysts together have {plain(available)} left" if available / MICRO < cap - spent - reserved else ""
+    shared = f"all analysts together have {plain(available)} left" if available / MICRO < cap - spent - reserved else ""
+    note = "; ".join(n for n in (shared, cards.exact_releases(account.get("exact", 0))) if n)
     return cards.Gauge(account["population"], cap, spent, reserved, next_epsilon, note)
 
 
@@ -210,4 +243,6 @@ def _short(value: Any) -> str:
         return "unknown"
     if hasattr(value, "items"):
         return ", ".join(f"{_key(k)}: {_short(v)}" for k, v in list(value.items())[:12])
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int | str):
+        return str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ owner lives in one folder (keys, trust file, last signed head), so that the next
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -15,14 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from syft_lab import __version__, canonical, state
+from syft_lab import __version__, canonical, state, values
 from syft_lab.analyst import result as results
 from syft_lab.analyst.enrol import dial, enrol
 from syft_lab.analyst.frame import PointerFrame
 from syft_lab.analyst.question import Source
+from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.result import Accounts, Price, Released, Result
 from syft_lab.budget import accountant
+from syft_lab.cell import Cell, check, parse
 from syft_lab.errors import (
+    BusyError,
     ConnectionLost,
     InvitationError,
     KeyMismatchError,
@@ -30,10 +34,11 @@ from syft_lab.errors import (
     UnreachableError,
     UsageError,
     VerificationError,
+    WireError,
 )  # fmt: skip
 from syft_lab.expr import Query
 from syft_lab.identity import Invitation, Keys, PublicKeys, Trust, check_name
-from syft_lab.receipt import Head, Receipt
+from syft_lab.receipt import LIMIT, Head, Receipt
 from syft_lab.schema import schema_from_json
 from syft_lab.widgets import cards
 from syft_lab.wire import messages as m
@@ -46,7 +51,10 @@ QUESTION_SECONDS = 600.0
 PATIENCE_SECONDS = 20.0
 IN_FLIGHT = 16
 GROUP_SIZES = (100, 1_000, 10_000, 100_000)
+WATCH_MS = 15_000
+RETRY_SECONDS = (0.2, 5.0)
 M = TypeVar("M", bound=m.Message)
+Asked = m.Release | m.File | m.Collect
 
 
 def connect(target: str | Path, *, alias: str | None = None, timeout: float = CONNECT_SECONDS) -> Session:
@@ -91,7 +99,7 @@ def _with_invitation(invitation: Invitation, alias: str | None, timeout: float) 
     return _open(name, folder, timeout)
 
 
-def _json(reply: m.Catalogue | m.Table | m.Released) -> Any:
+def _json(reply: m.Catalogue | m.Table | m.Released | m.Requests) -> Any:
     """The JSON in the one payload frame of a reply."""
     if len(reply.payload) != 1:
         raise LabError(f"the owner's {reply.kind} has no payload; tell the owner")
@@ -124,6 +132,9 @@ class Session:
         self._catalogue: dict[str, dict[str, Any]] = {}
         self._mocks: dict[tuple[str, int], Any] = {}
         self._next_epsilon = 0.0
+        self._requests: dict[str, RemoteRequest] = {}
+        self._seen = -1
+        self._following: asyncio.Task[None] | None = None
         self._closed = False
         self.warning = ""
 
@@ -150,8 +161,18 @@ class Session:
         self._refresh()
         return list(self._catalogue)
 
+    @property
+    def known_datasets(self) -> list[str]:
+        """Names of the datasets open to you when last asked; never waits."""
+        return list(self._catalogue)
+
     def __getitem__(self, name: str) -> PointerFrame:
         """A pointer to the dataset called ``name``, in its newest version."""
+        source = self.source(name)
+        return PointerFrame(source, tuple(c.name for c in source.schema.columns), None, {})
+
+    def source(self, name: str) -> Source:
+        """What is public about the dataset called ``name``, in its newest version, asked anew."""
         if not isinstance(name, str):
             raise UsageError("name a dataset: session['patients']")
         self._refresh()
@@ -159,9 +180,7 @@ class Session:
             raise UsageError(f"no dataset {ascii(name)[:80]} is open to you at {self.owner}; open are: "
                              f"{', '.join(self._catalogue) or 'none'}")  # fmt: skip
         public = self._catalogue[name]
-        schema = schema_from_json(public["schema"])
-        source = Source(self, name, public["version"], schema, public)
-        return PointerFrame(source, tuple(c.name for c in schema.columns), None, {})
+        return Source(self, name, public["version"], schema_from_json(public["schema"]), public)
 
     def ping(self) -> float:
         """Seconds for a round trip to the owner."""
@@ -200,8 +219,14 @@ class Session:
         self._closed = True
 
         async def end() -> None:
+            if self._following is not None:
+                self._following.cancel()
             if self._client is not None:
                 self._client.close()
+            for request in self._requests.values():
+                request.fail(
+                    ConnectionLost("the session was closed; connect again: the request goes on, and %requests finds it")
+                )
 
         self._loop.run(end(), 5)
         self._loop.stop()
@@ -358,14 +383,131 @@ class Session:
 
         async def work() -> Released:
             async with self._in_flight:
-                reply, sent = await self._persistently(message)
+                reply, sent = await self._persistently(message, m.Released)
             self._next_epsilon = 0.0
             return self._take(reply, message, sent, name)
 
         future: Future[Released] = asyncio.run_coroutine_threadsafe(work(), self._loop.loop)
         return Result(future, about)
 
-    async def _persistently(self, message: m.Release) -> tuple[m.Released, Head | None]:
+    # Requests to run code
+
+    @property
+    def requests(self) -> list[RemoteRequest]:
+        """Your requests at this owner, oldest first, asked anew; also those of other notebooks and days."""
+        self._check_open()
+
+        async def work() -> list[RemoteRequest]:
+            self._hear(await self._asking(m.Watch(-1, 0), m.Requests, ANSWER_SECONDS))
+            self._follow()
+            return sorted(self._requests.values(), key=lambda r: r.number)
+
+        return self._loop.run(work(), ANSWER_SECONDS + self._timeout * 2 + 5)
+
+    def request(self, number: int) -> RemoteRequest:
+        """Your request with this number; raises UsageError."""
+        for request in self.requests:
+            if request.number == number:
+                return request
+        raise UsageError(f"you have no request {number} at {self.owner}")
+
+    def file(self, cell: Cell) -> RemoteRequest:
+        """File a cell as it is, without running it on the mock first; gives the request once the owner has it.
+
+        Asked again after a broken connection, it is still filed once.
+        """
+        self._check_open()
+        check(cell)
+        message = m.File(secrets.token_hex(16), canonical.dumps(cell.to_json()))
+
+        async def work() -> RemoteRequest:
+            reply, _ = await self._persistently(message, m.Filed)
+            found = self._meet(canonical.loads(reply.request))
+            if canonical.dumps(found.facts["cell"]) != message.terms:
+                raise VerificationError("the owner filed another cell than this one; tell the owner")
+            self._follow()
+            return found
+
+        return self._loop.run(work(), PATIENCE_SECONDS + QUESTION_SECONDS)
+
+    def cancel(self, request: RemoteRequest) -> None:
+        """Take a request back: see `RemoteRequest.cancel`."""
+        reply = self._ask(m.Cancel(request.id), m.Filed)
+
+        async def work() -> None:
+            self._meet(canonical.loads(reply.request))
+
+        self._loop.run(work(), ANSWER_SECONDS)
+
+    def _meet(self, public: dict[str, Any]) -> RemoteRequest:
+        """The request that these facts are about, brought up to date. On the loop."""
+        found = self._requests.get(public["request"])
+        if found is None:
+            found = self._requests[public["request"]] = RemoteRequest(self, {**public, "entry": -1})
+        found.update(public)
+        return found
+
+    def _hear(self, reply: m.Requests) -> None:
+        said = _json(reply)
+        for public in said["requests"]:
+            self._meet(public)
+        self._seen = max(self._seen, said["at"])
+
+    def _follow(self) -> None:
+        """Keep following open requests, in one long poll for all of them. On the loop."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._news())
+
+    async def _news(self) -> None:
+        pause = RETRY_SECONDS[0]
+        while not self._closed:
+            try:
+                for request in [r for r in self._requests.values() if r.state == "released" and not r.settled]:
+                    await self._collect(request)
+                if all(r.settled for r in self._requests.values()):
+                    return
+                self._hear(await self._asking(m.Watch(self._seen, WATCH_MS), m.Requests, WATCH_MS / 1000 + ANSWER_SECONDS))
+                pause = RETRY_SECONDS[0]
+            except (ConnectionLost, UnreachableError, BusyError):  # the owner restarts, or this machine slept
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_SECONDS[1])
+            except LabError as error:  # revoked, or a fault: waiting longer would not help
+                for request in self._requests.values():
+                    request.fail(error)
+                return
+
+    async def _collect(self, request: RemoteRequest) -> None:
+        """Fetch released values, and check them and their receipt against what was filed."""
+        message = m.Collect(request.id, 0)
+        reply, sent = await self._persistently(message, m.Collected)
+        try:
+            request.resolve(*self._check_collected(request, reply, sent))
+        except (VerificationError, WireError) as error:
+            request.fail(error)
+
+    def _check_collected(
+        self, request: RemoteRequest, reply: m.Collected, sent: Head | None
+    ) -> tuple[dict[str, values.Value], Receipt]:
+        if len(reply.payload) != 2:
+            raise WireError("the owner's answer has no result; tell the owner")
+        receipt = Receipt.from_json(canonical.loads(bytes(reply.payload[0]), limit=LIMIT))
+        said = receipt.verify(self._trust.keys, kind="exact")
+        if receipt.previous != sent:
+            raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
+        asked = (self._trust.analyst, request.id, request.digest, request.facts["cell"])
+        if asked != (said["analyst"], said["request"], said["digest"], said["cell"]):
+            raise VerificationError("the receipt is about another request than this one; tell the owner")
+        cell = parse(canonical.dumps(said["cell"]))
+        if cell.digest([d["commitment"] for d in said["data"]], said["environment"]) != said["digest"]:
+            raise VerificationError("the receipt's digest is not that of what it says has run; tell the owner")
+        blob = reply.payload[1]
+        if hashlib.sha256(blob).hexdigest() != said["result"]:
+            raise VerificationError("the values are not those that the receipt is about; tell the owner")
+        if self._trust.head is None or receipt.head.size > self._trust.head["size"]:
+            self._keep(receipt.head)
+        return values.decode(blob, list(cell.returns)), receipt
+
+    async def _persistently(self, message: Asked, expected: type[M]) -> tuple[M, Head | None]:
         """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once.
 
         Gives the reply, and the head that it must continue: the one we held when we asked.
@@ -377,8 +519,8 @@ class Session:
                 await self._connect()
                 began = True
                 held = None if self._trust.head is None else Head.from_json(self._trust.head)
-                asked = replace(message, held=held.size if held else 0)
-                return await self._asking(asked, m.Released, QUESTION_SECONDS), held
+                asked = message if isinstance(message, m.File) else replace(message, held=held.size if held else 0)
+                return await self._asking(asked, expected, QUESTION_SECONDS), held
             except (ConnectionLost, UnreachableError) as error:
                 if not began or self._closed:
                     raise
@@ -392,7 +534,7 @@ class Session:
     def _take(self, reply: m.Released, message: m.Release, sent: Head | None, name: str) -> Released:
         """Check the receipt against what was asked and the head we held then, and unpack the value."""
         receipt = Receipt.from_json(_json(reply))
-        said = receipt.verify(self._trust.keys)
+        said = receipt.verify(self._trust.keys, kind="released")
         if receipt.previous != sent:  # `verify` has checked that the receipt's head continues it
             raise VerificationError(f"{self.owner}'s journal does not continue the one it signed for you; tell the owner")
         asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query))

@@ -135,6 +135,14 @@ class Ledger:
         """The cap over all analysts together."""
         return self._balance("populations WHERE name = ?", name)
 
+    def exact(self, population: str, analyst: str | None = None) -> int:
+        """How many exact results about a population left: to one analyst, or to all."""
+        sql = "SELECT coalesce(sum(count), 0) FROM exact WHERE population = ?"
+        rows = self._journal.read(sql, population) if analyst is None else self._journal.read(
+            f"{sql} AND analyst = ?", population, analyst
+        )  # fmt: skip
+        return int(rows[0][0])
+
     def populations(self) -> list[str]:
         """Names of all populations."""
         return [n for (n,) in self._journal.read("SELECT name FROM populations ORDER BY name")]

@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +22,16 @@ from syft_lab.kernel import store as tables
 from syft_lab.kernel.audit import Audit
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.console import Card, Console
+from syft_lab.kernel.desk import Desk, environment
+from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.supervisor import Executor, Limits
+from syft_lab.kernel.inbox import Requests, manage
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Balance, Ledger
+from syft_lab.kernel.panels import Panels
 from syft_lab.kernel.registry import ROLES, Registry
 from syft_lab.kernel.rulebook import Policy
+from syft_lab.kernel.runs import Runs
 from syft_lab.kernel.service import Service
 from syft_lab.kernel.store import Store, Terms
 from syft_lab.schema import Scalar, schema_to_json
@@ -68,17 +75,66 @@ class Owner:
             body = {"owner": self.name, "signing": self.keys.public.signing, "software": f"syft-lab {__version__}"}
             self._journal.append("opened", body)
         self._store = Store(self._folder / "tables")
-        self._registry = Registry(self._journal)
+        self._registry = Registry(self._journal, Keys.load_or_create(self._folder / "terminal.json").public.curve)
         self._catalogue = Catalogue(self._journal)
         self._ledger = Ledger(self._journal)
+        self._desk = Desk(self._journal, self._catalogue, self._folder / "requests")
+        self.requests = Requests(self._desk)
+        self._panels = Panels(self)
+        self._executor = Executor(levels.probe())
+        self._runs = Runs(self._desk, self._executor, self._catalogue, self._store, self._registry, self.console.say)
         self.policy = Policy(self._journal, self._catalogue, self.console.say)
         self.audit = Audit(self._journal, self._folder, self.keys.public, self._catalogue, self._store)
         self._recover()
-        self._service = Service(self.name, self.keys, self._journal, self._registry, self._store, self.console.say)
-        self._service.next_keys = self._next_keys()
+        self._service = self._make_service()
         self._listen(listen, advertise)
+        self._desk.on_change.append(lambda _: self.console.refresh())
+        self._desk.on_change.append(lambda _: self._panels.touch())
+        self._runs.resume()
+        if self._executor.level.name != "L0":
+            threading.Thread(target=self._warm, name="syft-warm", daemon=True).start()
+
+    def _make_service(self) -> Service:
+        service = Service(
+            self.name, self.keys, self._journal, self._registry, self._store, self._desk, self.isolation, self.console.say
+        )
+        service.next_keys = self._next_keys()
+        service.manager = lambda action: manage(self.requests, action)
+        return service
+
+    def _warm(self) -> None:
+        """Boot what runs code before somebody waits for it."""
+        try:
+            self._executor.warm()
+        except StateError as error:
+            if self.running:
+                self.console.say(str(error))
+
+    @property
+    def isolation(self) -> str:
+        """The walls around approved code on this machine, as probed at the start: L3, L2, L1 or L0, in words."""
+        return str(self._executor.level)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions of what approved code can import."""
+        return environment()
+
+    @property
+    def limits(self) -> Limits:
+        """What one run may take; set it to another: ``owner.limits = replace(owner.limits, wall=60)``."""
+        return self._runs.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        if not isinstance(limits, Limits):
+            raise UsageError("limits are a lab.Limits, such as lab.Limits(wall=60, memory=2 << 30)")
+        self._runs.limits = limits
 
     def _recover(self) -> None:
+        cut = self._desk.settle_interrupted()
+        if cut:
+            self.console.say(f"{cut} runs of approved code were cut off when the kernel stopped; nothing of them left")
         interrupted = self._ledger.settle_interrupted()
         if interrupted:
             self.console.say(f"{interrupted} questions were cut off when the kernel stopped; their cost counts as spent")
@@ -116,8 +172,10 @@ class Owner:
         """Answer what is in hand, then close; everything stays in the state folder. Idempotent."""
         if not self.running or os.getpid() != self._pid:  # a forked child shares the lock, and must not free it
             return
+        self._runs.stop()
         self._service.stop()
         self._journal.close()
+        self._store.close()
         self._lock.release()
         atexit.unregister(self.stop)
         self.console.say("stopped")
@@ -355,11 +413,14 @@ class Owner:
         """Gauges of all populations, and of every analyst in them."""
         gauges = []
         for population in self._ledger.populations():
-            gauges.append(_gauge(f"{population}, all analysts", self._ledger.population(population)))
+            gauges.append(
+                _gauge(f"{population}, all analysts", self._ledger.population(population), self._ledger.exact(population))
+            )
             for (analyst,) in self._journal.read(
                 "SELECT analyst FROM accounts WHERE population = ? ORDER BY analyst", population
             ):
-                gauges.append(_gauge(f"{population}, {analyst}", self._ledger.account(analyst, population)))
+                exact = self._ledger.exact(population, analyst)
+                gauges.append(_gauge(f"{population}, {analyst}", self._ledger.account(analyst, population), exact))
         return Card(f"Budgets at {self.name}", [], gauges=gauges)
 
     # Keys and recovery
@@ -388,7 +449,7 @@ class Owner:
         shutil.copy2(self._folder / "keys.json", self._folder / "old-keys.json")
         path.replace(self._folder / "keys.json")
         self.keys = keys
-        self._service = Service(self.name, keys, self._journal, self._registry, self._store, self.console.say)
+        self._service = self._make_service()
         self._listen(None, None)
         return Card("The new key is in use", [("fingerprint", f"{keys.public.fingerprint} (unchanged)")])
 
@@ -437,16 +498,28 @@ class Owner:
         pairs: list[tuple[str, object]] = [
             ("address", self.address),
             ("fingerprint", self.keys.public.fingerprint),
-            ("isolation", "DP questions run in this kernel; no analyst's code runs"),
+            ("isolation", f"approved code: {self.isolation}; DP questions run in this kernel"),
             ("device", "CPU (tables run on polars)"),
             ("datasets", ", ".join(f"{d.name} v{d.version}" for d in self._catalogue.live()) or "none yet: owner.publish(…)"),
             ("analysts", analysts),
+            ("requests", self._waiting()),
             ("policy", "; ".join(map(str, self.policy.rules)) or "nothing runs yet: owner.policy.allow(…)"),
             ("journal", f"{len(self._journal)} entries"),
         ]
         warning = "An old copy of the state folder was restored: nothing is released until owner.confirm_restore()"
         gauges = self.budgets.gauges
         return Card(f"Owner {self.name}: running", pairs, gauges=gauges, warning=warning if self.suspended else "")
+
+    @property
+    def inbox(self) -> Any:
+        """The approval widget: what analysts ask, live; its buttons answer also while a cell runs."""
+        return self._panels.inbox()
+
+    def _waiting(self) -> str:
+        states = [r.state for r in self._desk.rows()]
+        told = [("filed", "wait for you"), ("review", "await your release"), ("running", "running"), ("approved", "queued")]
+        counts = [f"{states.count(state)} {words}" for state, words in told if state in states]
+        return ", ".join(counts) + (": owner.inbox" if counts else "none open")
 
     def __repr__(self) -> str:
         return repr(self._summary())
@@ -455,9 +528,9 @@ class Owner:
         return self._summary()._repr_html_()
 
 
-def _gauge(label: str, balance: Balance) -> cards.Gauge:
+def _gauge(label: str, balance: Balance, exact: int) -> cards.Gauge:
     cap, spent, reserved = (c.epsilon / MICRO for c in (balance.cap, balance.spent, balance.reserved))
-    return cards.Gauge(label, cap, spent, reserved)
+    return cards.Gauge(label, cap, spent, reserved, note=cards.exact_releases(exact))
 
 
 def _address(text: str, setting: str) -> tuple[str, int]:

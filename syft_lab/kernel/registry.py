@@ -41,8 +41,9 @@ class OpenInvitation:
 class Registry:
     """Looks keys up. `reload` after any entry that changes who is who."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, manager: str = "") -> None:
         self._journal = journal
+        self.manager = manager  # the CURVE key of the owner's own terminal
         self._enrolling = threading.Lock()
         self.reload()
 
@@ -69,7 +70,7 @@ class Registry:
 
     def admits(self, key: str) -> bool:
         """May this key shake hands? Every key we ever knew may, so that a person reads why they are refused."""
-        return key in self._analysts or key in self._invitations
+        return key in self._analysts or key in self._invitations or (bool(key) and key == self.manager)
 
     def analyst(self, key: str) -> Analyst:
         """The analyst with this key, judged anew for every message; raises an error that says why not."""

@@ -10,7 +10,7 @@ in a table; nothing private leaves but through `release.seal`.
 from __future__ import annotations
 
 import asyncio
-import platform
+import contextlib
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,9 +26,11 @@ from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel import policy, release
 from syft_lab.kernel.catalogue import Catalogue, Dataset
+from syft_lab.kernel.desk import Desk, Row, environment
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import Ledger, Question
 from syft_lab.kernel.registry import Analyst, Registry, agree
+from syft_lab.kernel.rulebook import rules
 from syft_lab.kernel.store import Store
 from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
@@ -37,6 +39,7 @@ from syft_lab.wire.loop import LoopThread
 from syft_lab.wire.zmq_link import ZmqServer
 
 MAX_PAYLOAD = 1 << 20
+MAX_WAIT_MS, MAX_LISTED = 20_000, 500
 WORKERS = 2
 Notify = Callable[[str], None]
 
@@ -44,8 +47,20 @@ Notify = Callable[[str], None]
 class Service:
     """Answers analysts. Made by `Owner`, which shares its journal, registry and store with it."""
 
-    def __init__(self, name: str, keys: Keys, journal: Journal, registry: Registry, store: Store, notify: Notify) -> None:
+    def __init__(
+        self,
+        name: str,
+        keys: Keys,
+        journal: Journal,
+        registry: Registry,
+        store: Store,
+        desk: Desk,
+        isolation: str,
+        notify: Notify,
+    ) -> None:
         self.name, self.keys = name, keys
+        self._desk, self._isolation = desk, isolation
+        self.manager: Callable[[dict[str, Any]], Any] | None = None
         self.next_keys: Keys | None = None
         self._journal, self._registry, self._store, self._notify = journal, registry, store, notify
         self._ledger, self._catalogue = Ledger(journal), Catalogue(journal)
@@ -64,7 +79,13 @@ class Service:
             m.Release: self._in_worker(self._release),
             m.Account: self._account,
             m.Rotate: self._rotate,
+            m.File: self._in_worker(self._file),
+            m.Watch: self._watch,
+            m.Collect: self._in_worker(self._collect),
+            m.Cancel: self._in_worker(self._cancel),
         }
+        self._waiting: dict[asyncio.Event, str] = {}
+        desk.on_change.append(self._wake)
 
     def start(self, host: str, port: int) -> int:
         """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
@@ -95,6 +116,7 @@ class Service:
             if self._server is not None:
                 self._server.close()
 
+        self._wake(None)
         loop.run(end(), timeout + 5)
         loop.stop()
         self._workers.shutdown(wait=True, cancel_futures=True)
@@ -103,6 +125,8 @@ class Service:
         """Answer one message from the holder of ``key``; raises the error to refuse with."""
         if isinstance(message, m.Enrol):
             return self._enrol(key, message)
+        if isinstance(message, m.Manage):
+            return await self._manage(key, message)
         analyst = self._registry.analyst(key)
         handler = self._handlers.get(type(message))
         if handler is None:
@@ -157,7 +181,7 @@ class Service:
             else:
                 proof = found
         card = {"name": self.name, "role": analyst.role, "analyst": analyst.name, "software": f"syft-lab {__version__}",
-                "isolation": release.ISOLATION, "environment": _environment()}  # fmt: skip
+                "isolation": self._isolation, "environment": _environment()}  # fmt: skip
         announced, signature = ("", b"")
         if self.next_keys is not None:
             announced = self.next_keys.public.curve
@@ -205,7 +229,8 @@ class Service:
     def _balance(self, analyst: Analyst, population: str) -> dict[str, Any]:
         """An analyst's account, and what of it is available: what others spent shows only where their cap binds."""
         own, together = self._ledger.account(analyst.name, population), self._ledger.population(population)
-        return {**own.to_json(), "available": own.left.at_most(together.left).to_json()}
+        exact = self._ledger.exact(population, analyst.name)
+        return {**own.to_json(), "available": own.left.at_most(together.left).to_json(), "exact": exact}
 
     # Questions
 
@@ -290,9 +315,72 @@ class Service:
         return dataset, query, cost
 
     def _decide(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Allow | policy.Refuse:
-        rows = self._journal.read("SELECT id, rule FROM rules ORDER BY id")
-        rules = [policy.Rule.from_json(id, canonical.loads(rule)) for id, rule in rows]
-        return policy.decide(rules, analyst.name, dataset.name, cost)
+        return policy.decide(rules(self._journal), analyst.name, dataset.name, cost)
+
+    # Code
+
+    def _file(self, analyst: Analyst, message: m.File) -> m.Message:
+        if self._isolation.startswith("L0"):
+            raise RefusedError(f"{self.name} can't run code: its isolation is {self._isolation}")
+        new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
+        row = self._desk.file(analyst, message.request, message.terms)
+        if new and row.state == "filed":
+            self._notify(f"{analyst.name} asks to run code: request {row.number}. owner.inbox shows it")
+        return m.Filed(canonical.dumps(self._desk.public(row)))
+
+    async def _watch(self, analyst: Analyst, message: m.Watch) -> m.Message:
+        """A long poll: one a session, whatever the number of its requests."""
+        end = asyncio.get_running_loop().time() + min(max(message.wait, 0), MAX_WAIT_MS) / 1000
+        changed = asyncio.Event()
+        self._waiting[changed] = analyst.name
+        try:
+            while True:
+                rows = self._desk.rows(analyst.name, message.after)[-MAX_LISTED:]
+                left = end - asyncio.get_running_loop().time()
+                if rows or left <= 0 or self._loop is None:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await changed.wait()
+                changed.clear()
+                self._registry.analyst(analyst.keys.curve)  # a revocation ends the wait
+        finally:
+            del self._waiting[changed]
+        at = max((r.entry for r in rows), default=message.after)
+        return m.Requests([canonical.dumps({"at": at, "requests": [self._desk.public(r) for r in rows]})])
+
+    def _wake(self, row: Row | None) -> None:
+        """From any thread: those who wait for this analyst's requests look again."""
+
+        def wake() -> None:
+            for changed, analyst in self._waiting.items():
+                if row is None or row.analyst == analyst:
+                    changed.set()
+
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closing
+                loop.loop.call_soon_threadsafe(wake)
+
+    def _collect(self, analyst: Analyst, message: m.Collect) -> m.Message:
+        self._ledger.check_not_suspended()
+        entry, blob = self._desk.released(analyst.name, message.request)
+        return m.Collected([canonical.dumps(self._prove(entry, message.held).to_json()), blob])
+
+    def _cancel(self, analyst: Analyst, message: m.Cancel) -> m.Message:
+        row = self._desk.cancel(message.request, analyst.name)
+        self._notify(f"{analyst.name} cancelled request {row.number}")
+        return m.Filed(canonical.dumps(self._desk.public(row)))
+
+    async def _manage(self, key: str, message: m.Manage) -> m.Message:
+        """The owner's own key, from a terminal on this machine."""
+        if key != self._registry.manager or self.manager is None:
+            raise RefusedError("only the owner's own key may decide about requests")
+        action = canonical.loads(message.action)
+        if not isinstance(action, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in action.items()):
+            raise WireError("an action is a mapping of texts")
+        found = await asyncio.get_running_loop().run_in_executor(self._workers, self.manager, action)
+        return m.Managed([canonical.dumps(found)])
 
     def _prove(self, entry: Entry, held: int = 0) -> Receipt:
         """The receipt for an entry under the newest head, continuing the head of size ``held``."""
@@ -315,7 +403,7 @@ def rotation(owner: PublicKeys, keys: PublicKeys) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    return {"python": platform.python_version(), **{n: metadata.version(n) for n in ("opendp", "polars")}}
+    return {**environment(), **{n: metadata.version(n) for n in ("opendp", "polars")}}
 
 
 def _without_infinity(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import polars as pl
 
-from syft_lab.budget.tables import STORED, encode
+from syft_lab.budget.tables import STORED, encode, stored_names
 from syft_lab.errors import StateError, UsageError
 from syft_lab.expr import MAX_GROUPS
 from syft_lab.kernel import mock as mocks
+from syft_lab.kernel.executor.data import Data, pack_table
 from syft_lab.schema import Column, Kind, Scalar, Schema
 
 MAX_ROWS = 10_000_000
@@ -211,6 +213,8 @@ class Store:
         self._folder = folder
         self._memory: dict[str, pl.DataFrame] = {}
         self._mocks: dict[str, pl.DataFrame] = {}
+        self._packed: dict[str, Data] = {}
+        self._packing = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def put(self, name: str, version: int, prepared: Prepared, persist: bool) -> dict[str, str]:
@@ -239,6 +243,18 @@ class Store:
             self._mocks[file] = pl.read_ipc(self._folder / f"mock-{file}", memory_map=False)
         return self._mocks[file]
 
+    def cell(self, file: str, schema: Schema) -> Data:
+        """The table as approved code sees it, under its published names; close it after use."""
+        with self._packing:
+            found = self._packed.get(file)
+            if found is None:
+                found = self._packed[file] = pack_table(_decoded(schema, self.table(file).collect()))
+            return Data(os.dup(found.fd), found.layout, found.size)
+
+    def warm(self, file: str, schema: Schema) -> None:
+        """Lay the table out for code that may be approved, so that a run need not wait for it."""
+        self.cell(file, schema).close()
+
     def digest(self, file: str) -> str:
         """SHA-256 of a stored file, for the audit."""
         path = self._folder / file
@@ -251,6 +267,9 @@ class Store:
         """Forget a version and delete its files."""
         for kept in (self._memory, self._mocks):
             kept.pop(file, None)
+        with self._packing:
+            if file in self._packed:
+                self._packed.pop(file).close()
         for name in (file, f"mock-{file}"):
             (self._folder / name).unlink(missing_ok=True)
 
@@ -259,6 +278,12 @@ class Store:
         for path in self._folder.iterdir():
             if path.name.removeprefix("mock-") not in files:
                 path.unlink()
+
+    def close(self) -> None:
+        """Free the memory of what was laid out for code."""
+        with self._packing:
+            while self._packed:
+                self._packed.popitem()[1].close()
 
     def _write(self, file: str, table: pl.DataFrame) -> str:
         partial = self._folder / f".{file}.partial"
@@ -270,3 +295,15 @@ class Store:
             digest = hashlib.file_digest(out, "sha256").hexdigest()
         os.replace(partial, self._folder / file)
         return digest
+
+
+def _decoded(schema: Schema, table: pl.DataFrame) -> dict[str, pl.Series]:
+    """The columns of a stored table under their published names, codes turned back into what they stand for."""
+    columns = {}
+    for column in schema.columns:
+        name = stored_names(schema, column)[0]
+        series = table.get_column(name)
+        if name[0] == "g":
+            series = pl.Series(list(column.categories or ()), dtype=STORED[column.kind]).gather(series)
+        columns[column.name] = series
+    return columns

@@ -38,10 +38,15 @@ TABLES = {
     "queries": "(request TEXT PRIMARY KEY, analyst TEXT NOT NULL, dataset TEXT NOT NULL, version INTEGER NOT NULL,"
     " population TEXT NOT NULL, digest TEXT NOT NULL, epsilon INTEGER NOT NULL CHECK (epsilon > 0),"
     " delta INTEGER NOT NULL CHECK (delta >= 0), state TEXT NOT NULL, entry INTEGER NOT NULL)",
+    "requests": "(request TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, analyst TEXT NOT NULL, digest TEXT NOT NULL,"
+    " state TEXT NOT NULL, filed INTEGER NOT NULL, entry INTEGER NOT NULL, ran INTEGER, rule INTEGER, review INTEGER NOT NULL"
+    " DEFAULT 1, why TEXT NOT NULL DEFAULT '')",
+    "exact": "(analyst TEXT, population TEXT, count INTEGER NOT NULL, PRIMARY KEY (analyst, population))",
     "settings": "(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 }
 INDEXES = (
     "CREATE INDEX questions ON queries (analyst, dataset, version, digest, epsilon, delta)",
+    "CREATE INDEX requests_by_analyst ON requests (analyst, entry)",
     "CREATE UNIQUE INDEX one_active_key ON analysts (name) WHERE state = 'active'",
 )
 STAMP = sha256(repr((TABLES, INDEXES)).encode()).hexdigest()
@@ -212,6 +217,40 @@ def _restored(db: sqlite3.Connection, seq: int, body: Body) -> None:
         )
 
 
+def _filed(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute(
+        "INSERT INTO requests (request, number, analyst, digest, state, filed, entry) VALUES (?, ?, ?, ?, 'filed', ?, ?)",
+        (body["request"], body["number"], body["analyst"], body["digest"], seq, seq),
+    )
+
+
+def _move(state: str, *before: str) -> Callable[[sqlite3.Connection, int, Body], None]:
+    """A request goes on to ``state``, from one of ``before`` only: nothing runs twice, nothing leaves undecided."""
+
+    def move(db: sqlite3.Connection, seq: int, body: Body) -> None:
+        places = ", ".join("?" for _ in before)
+        changed = db.execute(
+            f"UPDATE requests SET state = ?, entry = ?, why = ? WHERE request = ? AND state IN ({places})",
+            (state, seq, body.get("why", ""), body["request"], *before),
+        ).rowcount
+        if changed != 1:
+            raise sqlite3.IntegrityError(f"the request is not in a state before {state}")
+        if state == "approved":
+            terms = (body["rule"], int(body["review"]), body["request"])
+            db.execute("UPDATE requests SET rule = ?, review = ? WHERE request = ?", terms)
+        elif state == "review":
+            db.execute("UPDATE requests SET ran = ? WHERE request = ?", (seq, body["request"]))
+        elif state == "released":
+            for population in body["populations"]:
+                db.execute(
+                    "INSERT INTO exact (analyst, population, count) VALUES (?, ?, 1)"
+                    " ON CONFLICT (analyst, population) DO UPDATE SET count = count + 1",
+                    (body["analyst"], population),
+                )
+
+    return move
+
+
 _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "opened": _nothing,
     "published": _published,
@@ -230,4 +269,14 @@ _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "suspended": _suspended,
     "restored": _restored,
     "owner_key": _nothing,
+    "filed": _filed,
+    "approved": _move("approved", "filed"),
+    "denied": _move("denied", "filed"),
+    "cancelled": _move("cancelled", "filed", "approved", "running", "review"),
+    "started": _move("running", "approved"),
+    "ran": _move("review", "running"),
+    "exact": _move("released", "review"),
+    "withheld": _move("withheld", "review"),
+    "broke": _move("failed", "approved", "running"),
+    "cut_off": _move("interrupted", "running"),
 }

@@ -74,6 +74,11 @@ class Gauge:
         )
 
 
+def exact_releases(count: int) -> str:
+    """How many exact results left, in words; empty for none."""
+    return f"{count} exact release{'s' if count != 1 else ''} by approval, which no ε bounds" if count else ""
+
+
 def safe(text: object) -> str:
     """``text`` for HTML: escaped, and with deceiving characters spelled out."""
     return html.escape(visible(text))
@@ -105,6 +110,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> 
 def card(title: str, *parts: str) -> str:
     """A card; ``parts`` are HTML made by the functions here."""
     return f'{_STYLE}<div class="syft-card"><h4>{safe(title)}</h4>{"".join(parts)}</div>'
+
+
+def text(content: str) -> str:
+    """Text as it stands, in a monospaced font."""
+    return f'<pre style="margin:4px 0;white-space:pre-wrap">{safe(content)}</pre>'
 
 
 def note(text: str, warn: bool = False) -> str:

@@ -196,6 +196,84 @@ class Rotated(Message):
 
 
 @dataclass(frozen=True)
+class File(Message):
+    """Ask the owner to run code: JSON terms, as docs/protocol.md has them. ``request`` makes it idempotent."""
+
+    kind = "file"
+    request: str
+    terms: bytes
+
+
+@dataclass(frozen=True)
+class Filed(Message):
+    """The request as this analyst may see it: JSON."""
+
+    kind = "filed"
+    request: bytes
+
+
+@dataclass(frozen=True)
+class Watch(Message):
+    """My requests that changed after entry ``after``; if there are none, wait up to ``wait`` milliseconds for one."""
+
+    kind = "watch"
+    after: int
+    wait: int
+
+
+@dataclass(frozen=True)
+class Requests(Message):
+    """One payload frame: JSON ``{"at": entry, "requests": [...]}``, oldest first."""
+
+    kind = "requests"
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Collect(Message):
+    """The released result of a request. ``held`` is the size of the head held."""
+
+    kind = "collect"
+    request: str
+    held: int
+
+
+@dataclass(frozen=True)
+class Collected(Message):
+    """Two payload frames: the JSON of the receipt, and the values as `syft_lab.values` lays them out."""
+
+    kind = "collected"
+    max_payload = 1 << 30
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Cancel(Message):
+    """Take a request back; answered by `Filed`."""
+
+    kind = "cancel"
+    request: str
+
+
+@dataclass(frozen=True)
+class Manage(Message):
+    """The owner's own key, from a terminal on this machine: JSON ``{"do", "request", "digest", "reason"}``."""
+
+    kind = "manage"
+    action: bytes
+
+
+@dataclass(frozen=True)
+class Managed(Message):
+    """One payload frame: what came of it, as JSON."""
+
+    kind = "managed"
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
 class Refused(Message):
     """No, with the code of an error in `syft_lab.errors` and a text for people."""
 

@@ -9,7 +9,7 @@ from syft_lab import errors
 
 def test_the_public_names_are_these():
     assert lab.__all__ == [
-        "Budget", "Owner", "PointerFrame", "Receipt", "Result", "Session", "__version__", "connect", "errors",
+        "Budget", "Limits", "Owner", "PointerFrame", "Receipt", "Request", "Result", "Session", "__version__", "connect", "errors",
     ]  # fmt: skip
 
 

@@ -8,7 +8,6 @@ as pandas' str.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from dataclasses import dataclass, field
@@ -60,6 +59,8 @@ def sealed(content: bytes) -> int:
 
 
 def _seal(fd: int) -> int:
+    import fcntl  # Unix only, as all of this; the module must import everywhere
+
     fcntl.fcntl(fd, F_ADD_SEALS, ALL_SEALS)
     reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # a writable descriptor could still be chmod-ed
     os.close(fd)

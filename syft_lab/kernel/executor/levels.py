@@ -108,7 +108,7 @@ def _bubblewrap() -> list[str]:
     ]
     folders = [part for d in ("lib", "lib64", "bin", "sbin") if os.path.isdir(f"/{d}") and not os.path.islink(f"/{d}")
                for part in ("--ro-bind", f"/{d}", f"/{d}")]  # fmt: skip
-    return ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
+    return ["bwrap", "--unshare-all", "--new-session", "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr",
             *links, *folders, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try", "/etc/localtime",
             "/etc/localtime", "--proc", "/proc", "--dev", "/dev", "--ro-bind-try", "/sys/devices/system/cpu",
             "/sys/devices/system/cpu", *binds, "--"]  # fmt: skip

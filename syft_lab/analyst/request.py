@@ -1,0 +1,149 @@
+"""`RemoteRequest`: a cell that was filed at an owner, as its analyst follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from syft_lab import values
+from syft_lab.analyst.result import Released, Result
+from syft_lab.errors import FailedError, LabError, RefusedError
+from syft_lab.receipt import Receipt
+from syft_lab.widgets import cards
+
+if TYPE_CHECKING:
+    from syft_lab.analyst.session import Session
+
+STATES = {
+    "filed": "filed; the owner decides", "approved": "approved; about to run", "running": "running",
+    "review": "ran; awaiting release", "released": "released", "denied": "denied", "withheld": "withheld by the owner",
+    "failed": "failed", "cancelled": "cancelled", "interrupted": "interrupted",
+}  # fmt: skip
+OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted")
+
+
+class RemoteRequest:
+    """One's own request at an owner. ``results`` are futures by name; `on_change` hears of every new state."""
+
+    def __init__(self, session: Session, public: dict[str, Any]) -> None:
+        self._session = session
+        self.facts = public
+        self._futures: dict[str, Future[Released]] = {n: Future() for n in public["cell"]["returns"]}
+        self.results = {n: Result(f, n, self) for n, f in self._futures.items()}
+        self._listeners: list[Callable[[RemoteRequest], None]] = []
+
+    @property
+    def id(self) -> str:
+        """Its id on the wire."""
+        return str(self.facts["request"])
+
+    @property
+    def number(self) -> int:
+        """Its number at the owner."""
+        return int(self.facts["number"])
+
+    @property
+    def owner(self) -> str:
+        """Whose decision it is."""
+        return self._session.owner
+
+    @property
+    def state(self) -> str:
+        """filed, approved, running, review, released, denied, withheld, failed, cancelled or interrupted."""
+        return str(self.facts["state"])
+
+    @property
+    def why(self) -> str:
+        """What the owner said, or what went wrong."""
+        return str(self.facts["why"])
+
+    @property
+    def digest(self) -> str:
+        """What the owner approves: code, inputs, data version, outputs, parameters and environment."""
+        return str(self.facts["digest"])
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in OVER
+
+    @property
+    def progress(self) -> str:
+        """State and age, in words."""
+        text = f"request {self.number} at {self._session.owner}: {STATES.get(self.state, self.state)}"
+        return f"{text} ({self.why})" if self.why else f"{text}, {_age(self.facts['filed'])}"
+
+    def cancel(self) -> None:
+        """Take it back, also while it runs; raises UsageError once it is over."""
+        self._session.cancel(self)
+
+    def on_change(self, hear: Callable[[RemoteRequest], None]) -> None:
+        """Call ``hear`` at every change from now on, in the session's thread."""
+        self._listeners.append(hear)
+
+    def update(self, public: dict[str, Any]) -> bool:
+        """Take news from the owner; gives whether there are any."""
+        if public["entry"] <= self.facts["entry"]:
+            return False
+        self.facts = public
+        if self.over and self.state != "released":
+            self.fail(self._error())
+        self._tell()
+        return True
+
+    def resolve(self, found: dict[str, values.Value], receipt: Receipt) -> None:
+        """The released values are here."""
+        for name, future in self._futures.items():
+            if not future.done():
+                future.set_result(Released(found[name].value(), None, receipt))
+        self._tell()
+
+    def fail(self, error: LabError) -> None:
+        """No value will come."""
+        for future in self._futures.values():
+            if not future.done():
+                future.set_exception(error)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every result is here, or will never be."""
+        return all(f.done() for f in self._futures.values())
+
+    def _error(self) -> LabError:
+        said = f": {self.why}" if self.why else ""
+        if self.state in ("denied", "withheld"):
+            return RefusedError(f"the owner {'denied' if self.state == 'denied' else 'withheld the result of'} request "
+                                f"{self.number}{said}")  # fmt: skip
+        if self.state == "cancelled":
+            return RefusedError(f"request {self.number} was cancelled{said}")
+        return FailedError(f"request {self.number} {self.state}{said}. It ran on your mock; ask the owner what differs")
+
+    def _tell(self) -> None:
+        for hear in list(self._listeners):
+            hear(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.progress}; returns {', '.join(self.results)}>"
+
+    def _repr_html_(self) -> str:
+        cell = self.facts["cell"]
+        pairs = [
+            ("state", STATES.get(self.state, self.state)),
+            *([("why", self.why)] if self.why else []),
+            ("reads", ", ".join(f"{n} v{v}" for n, v in cell["use"])),
+            ("returns", ", ".join(cell["returns"])),
+            ("reason", cell["reason"] or "none given"),
+            ("filed", _age(self.facts["filed"])),
+            ("digest", self.digest),
+        ]
+        return cards.card(f"Request {self.number} at {self._session.owner}", cards.facts(pairs))
+
+
+def _age(time: str) -> str:
+    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,112 @@
+"""A cell that asks to run at an owner: its terms, checked alike on both sides, and the digest that is approved. Pure."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import keyword
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from syft_lab import canonical
+from syft_lab.errors import UsageError, WireError
+
+MAX_CODE, MAX_REASON, MAX_TEXT = 64 << 10, 2_000, 1_000
+MAX_JSON = 192 << 10
+MAX_USED, MAX_RETURNS, MAX_PARAMS = 16, 64, 64
+Param = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``use``: (dataset, version) pairs; ``returns``: names that leave; ``params``: names that are given values."""
+
+    code: str
+    use: tuple[tuple[str, int], ...]
+    returns: tuple[str, ...]
+    params: Mapping[str, Param]
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The terms as JSON; `parse` gives them back."""
+        return {"code": self.code, "use": [list(u) for u in self.use], "returns": list(self.returns),
+                "params": dict(self.params), "reason": self.reason}  # fmt: skip
+
+    def digest(self, data: Sequence[str], environment: Mapping[str, str]) -> str:
+        """What an approval is about: code, inputs, data versions (their commitments), outputs, parameters, environment."""
+        covered = {**self.to_json(), "data": list(data), "environment": dict(environment)}
+        del covered["reason"]
+        return "sha256:" + hashlib.sha256(canonical.dumps(covered)).hexdigest()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of the datasets inside the cell, in the order of ``use``."""
+        return tuple(variable(name) for name, _ in self.use)
+
+
+def variable(name: str) -> str:
+    """The Python name for a dataset or an owner: ``my-data`` is ``my_data``."""
+    found = re.sub(r"\W", "_", name)
+    return f"_{found}" if found[:1].isdigit() else found
+
+
+def parse(data: bytes) -> Cell:
+    """The cell in JSON from a stranger; raises UsageError or WireError."""
+    found = canonical.loads(data, limit=MAX_JSON)
+    if not isinstance(found, dict) or set(found) != {"code", "use", "returns", "params", "reason"}:
+        raise WireError("a cell has code, use, returns, params and reason")
+    use, returns, params = found["use"], found["returns"], found["params"]
+    if not isinstance(use, list) or not all(_is_use(u) for u in use) or not isinstance(params, dict):
+        raise WireError("use lists pairs of a dataset and a version, and params is a mapping")
+    if not isinstance(returns, list) or not all(isinstance(r, str) for r in returns):
+        raise WireError("returns is a list of names")
+    if not isinstance(found["code"], str) or not isinstance(found["reason"], str):
+        raise WireError("code and reason are text")
+    cell = Cell(found["code"], tuple((n, v) for n, v in use), tuple(returns), params, found["reason"])
+    check(cell)
+    return cell
+
+
+def _is_use(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+
+
+def check(cell: Cell) -> None:
+    """Raises UsageError that says what is wrong with the terms, or UsageError with the line where Python can't read it."""
+    if not cell.code.strip():
+        raise UsageError("the cell is empty")
+    for name, value in cell.params.items():
+        if not _is_param(value):
+            raise UsageError(f"the parameter {ascii(name)[:60]} must be a finite number, true, false or text to {MAX_TEXT}")
+    if len(cell.code) > MAX_CODE or len(cell.reason) > MAX_REASON or len(canonical.dumps(cell.to_json())) > MAX_JSON:
+        raise UsageError(f"a cell has at most {MAX_CODE >> 10} KiB of code, and its reason {MAX_REASON} characters")
+    if not cell.use or len(cell.use) > MAX_USED:
+        raise UsageError(f"name 1 to {MAX_USED} datasets with --use")
+    if not cell.returns or len(cell.returns) > MAX_RETURNS:
+        raise UsageError(f"name 1 to {MAX_RETURNS} results with --return")
+    if len(cell.params) > MAX_PARAMS:
+        raise UsageError(f"a cell has at most {MAX_PARAMS} parameters")
+    names = [*cell.variables, *cell.params]
+    for name in (*names, *cell.returns):
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__") or len(name) > 100:
+            raise UsageError(f"{ascii(name)[:60]} is no name that a variable can have")
+    twice = [n for i, n in enumerate(names) if n in names[:i]] or [
+        n for i, n in enumerate(cell.returns) if n in cell.returns[:i]
+    ]
+    if twice:
+        raise UsageError(f"{twice[0]} is named twice")
+    try:
+        ast.parse(cell.code)
+    except SyntaxError as error:
+        raise UsageError(f"line {error.lineno}: {error.msg}; a %%remote cell is plain Python, without magics") from None
+    except (ValueError, RecursionError, MemoryError, OverflowError):
+        raise UsageError("Python can't read this code: it is nested too deeply, or holds characters that code can't") from None
+
+
+def _is_param(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT
+    return isinstance(value, bool | int | float) and math.isfinite(value) and abs(value) < 2**63

@@ -1,0 +1,68 @@
+"""The owner's widgets, given what they show and what their buttons do. Made when first asked for: they bring ipywidgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from syft_lab.kernel.inbox import Request, behaviour
+
+if TYPE_CHECKING:
+    from syft_lab.kernel.owner import Owner
+
+SHOWN = 50
+
+
+class Panels:
+    """One live copy of each widget an owner; showing it twice shows the same."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._made: dict[str, Any] = {}
+        self._live: Any = None
+
+    def touch(self) -> None:
+        """Something changed: those that are shown look again."""
+        if self._live is not None:
+            self._live.touch()
+
+    def _get(self, name: str, make: Callable[[], Any]) -> Any:
+        from syft_lab.widgets.base import Live
+
+        if self._live is None:
+            self._live = Live()
+        if name not in self._made:
+            self._made[name] = self._live.add(make())
+        return self._made[name]
+
+    def inbox(self) -> Any:
+        """Cards of requests, with their buttons."""
+        from syft_lab.widgets.inbox import Inbox, tokens
+
+        owner = self._owner
+
+        def request(command: dict[str, Any]) -> Request:
+            return owner.requests.number(str(command.get("id", "")))
+
+        def look() -> dict[str, Any]:
+            said = [r.facts() for r in owner.requests]
+            over = [s for s in said if not s["open"]]
+            shown = [s for s in said if s["open"]][:SHOWN] + over[:SHOWN]
+            for one in shown:
+                one["tokens"], one["behaviour"] = tokens(one.pop("code")), behaviour(one.pop("mock"))
+                del one["seconds"]  # of the run on the data; the view is saved with the notebook
+            return {"owner": owner.name, "requests": shown, "over": len(over)}
+
+        def preview(command: dict[str, Any]) -> dict[str, Any]:
+            chosen = request(command)
+            shown = chosen.preview() if chosen.state in ("review", "released") else []
+            return {"values": shown, "log": chosen.log}
+
+        return self._get("inbox", lambda: Inbox(look, {
+            "approve": lambda c: request(c).approve(str(c.get("digest", ""))).number,
+            "deny": lambda c: request(c).deny(str(c.get("reason", ""))).number,
+            "release": lambda c: request(c).release().number,
+            "withhold": lambda c: request(c).withhold(str(c.get("reason", ""))).number,
+            "cancel": lambda c: request(c).cancel().number,
+            "preview": preview,
+        }, lambda: repr(owner.requests)))  # fmt: skip
