@@ -1,4 +1,4 @@
-"""``syft-lab owner|verify|doctor``: for those who run it without a notebook. Exit codes: 0 good, 1 not, 2 usage."""
+"""``syft-lab owner|requests|verify|doctor``: for those who run it without a notebook. Exit codes: 0 good, 1 not, 2 usage."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     owner = commands.add_parser("owner", help="host datasets without a notebook")
     owner.add_argument("--config", required=True, type=Path, help="a TOML file, as docs/howto/headless.md has it")
+    requests = commands.add_parser("requests", help="decide about requests of an owner who runs on this machine")
+    requests.add_argument("do", choices=["list", "show", "approve", "deny", "release", "withhold", "cancel"])
+    requests.add_argument("number", nargs="?", default="", help="the request's number")
+    requests.add_argument("text", nargs="*", help="for approve, the digest; for deny and withhold, the reason")
+    requests.add_argument("--owner", help="which owner, where this machine has several")
     verify = commands.add_parser("verify", help="check receipts or a journal, offline")
     verify.add_argument("receipts", nargs="*", type=Path, help="receipt files")
     verify.add_argument("--key", help="the owner's signing key (64 hexadecimal digits), or its fingerprint")
@@ -33,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands.add_parser("doctor", help="versions, device, state folder, what is missing")
     parsed = parser.parse_args(arguments)
-    run: dict[str, Callable[[argparse.Namespace], int]] = {"owner": _owner, "verify": _verify, "doctor": _doctor}
+    run: dict[str, Callable[[argparse.Namespace], int]] = {
+        "owner": _owner, "requests": _requests, "verify": _verify, "doctor": _doctor,
+    }  # fmt: skip
     try:
         return run[parsed.command](parsed)
     except UsageError as error:
@@ -50,13 +57,30 @@ def _owner(parsed: argparse.Namespace) -> int:
     return serve(parsed.config)
 
 
+def _requests(parsed: argparse.Namespace) -> int:
+    from syft_lab.kernel.terminal import ask, describe
+
+    said = " ".join(parsed.text)
+    if parsed.do != "list" and not parsed.number:
+        raise UsageError(f"which one? syft-lab requests {parsed.do} NUMBER")
+    if parsed.do == "approve" and not said:
+        raise UsageError("say what you approve: syft-lab requests approve NUMBER DIGEST; show prints the digest")
+    action = {"do": parsed.do, "request": parsed.number, "digest": said, "reason": said}
+    print(describe(parsed.do, ask(parsed.owner, action)))
+    return 0
+
+
 def _verify(parsed: argparse.Namespace) -> int:
     if not parsed.receipts and parsed.journal is None:
         raise UsageError("name a receipt file, or --journal FOLDER")
     receipts = [_read(path) for path in parsed.receipts]
     for path, receipt in zip(parsed.receipts, receipts, strict=True):
         said = receipt.verify(_trusted(receipt, parsed))
-        about = f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
+        about = (
+            f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
+            if "query" in said
+            else f"{', '.join(said['returns'])} of request {said['number']}"
+        )
         print(f"{path.name}: good. {receipt.owner} released {about} "
               f"to {said['analyst']} on {receipt.time[:19]} under {said['guarantee']}; {said['neighbours']}")  # fmt: skip
     if parsed.journal is not None:

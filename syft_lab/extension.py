@@ -10,6 +10,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 
 from syft_lab.analyst.magics import AnalystMagics, connection_names, sessions_in
 from syft_lab.kernel.magics import OwnerMagics
+from syft_lab.widgets import route
 
 _WORDS = {
     "%owner": ("start", "stop", "status", "--listen", "--advertise"),
@@ -25,6 +26,7 @@ def load(shell: Any) -> None:
     if "OwnerMagics" in shell.magics_manager.registry:
         return
     shell.register_magics(OwnerMagics, AnalystMagics)
+    route.install(getattr(shell, "kernel", None))
     shell.Completer.custom_matchers.append(complete)
 
 

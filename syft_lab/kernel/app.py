@@ -96,6 +96,7 @@ def serve(path: Path) -> int:
     try:
         owner.console.on_event = log.info
         apply(owner, config, path.resolve().parent)
+        owner.warm()
         log.info("%s answers at %s, fingerprint %s", owner.name, owner.address, owner.keys.public.fingerprint)
         while not stop.wait(1.0):
             pass

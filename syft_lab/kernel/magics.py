@@ -7,6 +7,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from syft_lab.errors import UsageError
 from syft_lab.kernel.owner import Owner
+from syft_lab.widgets import route
 
 
 @magics_class
@@ -36,7 +37,11 @@ class OwnerMagics(Magics):
                 raise UsageError(f"this kernel hosts {self.owner.name} already; %owner stop first")
         else:
             self.owner = Owner.start(name, getattr(args, "listen", None), getattr(args, "advertise", None))
+            self.owner.warm()
         self.shell.user_ns["owner"] = self.owner
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is not None and (late := route.install(kernel)):
+            print(late)
         self.owner.console.show()
 
     def _stop(self, args: object) -> None:

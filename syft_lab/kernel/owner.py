@@ -91,8 +91,6 @@ class Owner:
         self._desk.on_change.append(lambda _: self.console.refresh())
         self._desk.on_change.append(lambda _: self._panels.touch())
         self._runs.resume()
-        if self._executor.level.name != "L0":
-            threading.Thread(target=self._warm, name="syft-warm", daemon=True).start()
 
     def _make_service(self) -> Service:
         service = Service(
@@ -102,13 +100,18 @@ class Owner:
         service.manager = lambda action: manage(self.requests, action)
         return service
 
-    def _warm(self) -> None:
-        """Boot what runs code before somebody waits for it."""
-        try:
-            self._executor.warm()
-        except StateError as error:
-            if self.running:
-                self.console.say(str(error))
+    def warm(self) -> None:
+        """Boot what runs approved code now, in the background, so that the first cell need not wait three seconds for it."""
+
+        def boot() -> None:
+            try:
+                self._executor.warm()
+            except StateError as error:
+                if self.running:
+                    self.console.say(str(error))
+
+        if self._executor.level.name != "L0":
+            threading.Thread(target=boot, name="syft-warm", daemon=True).start()
 
     @property
     def isolation(self) -> str:

@@ -20,7 +20,7 @@ import anywidget
 import traitlets
 
 from syft_lab.errors import LabError, UsageError
-from syft_lab.widgets import cards
+from syft_lab.widgets import cards, route
 
 HERE = Path(__file__).parent
 Command = Callable[[dict[str, Any]], Any]
@@ -33,7 +33,7 @@ def assets(name: str) -> dict[str, str]:
     return {"_esm": script, "_css": (HERE / "base.css").read_text()}
 
 
-class Panel(anywidget.AnyWidget):  # type: ignore[misc]
+class Panel(anywidget.AnyWidget):
     """Base of our widgets. ``look`` gives the view; ``commands`` answer what is clicked; ``text`` is shown without a page."""
 
     view = traitlets.Dict().tag(sync=True)
@@ -45,6 +45,8 @@ class Panel(anywidget.AnyWidget):  # type: ignore[misc]
         self._look, self._commands, self._text = look, dict(commands or {}), text
         self._changing = threading.Lock()
         self.on_msg(_heard)
+        if self.comm is not None:
+            route.mine.add(self.comm.comm_id)
 
     def refresh(self) -> None:
         """Show what is true now; may be called from any thread."""

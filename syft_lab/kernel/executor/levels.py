@@ -19,6 +19,7 @@ import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 NAMES = ("L3", "L2", "L1", "L0")
@@ -49,7 +50,11 @@ class Level:
 
 def probe(strongest: str | None = None) -> Level:
     """The strongest level that holds here, but not above ``strongest`` (or SYFT_LAB_ISOLATION)."""
-    wanted = strongest or os.environ.get("SYFT_LAB_ISOLATION") or NAMES[0]
+    return _probe(strongest or os.environ.get("SYFT_LAB_ISOLATION") or NAMES[0])
+
+
+@cache
+def _probe(wanted: str) -> Level:
     names = NAMES[NAMES.index(wanted) :] if wanted in NAMES else ("L0",)
     if not sys.platform.startswith("linux"):
         return Level("L0", f"{sys.platform} has no such walls; run the owner in a Linux container")

@@ -87,6 +87,7 @@ class Executor:
         self._boot = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._booting: subprocess.Popen[bytes] | None = None
         self._cancels: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -103,6 +104,9 @@ class Executor:
     def stop(self) -> None:
         """End the fork server and with it all jobs; idempotent."""
         self._stopped = True
+        booting = self._booting
+        if booting is not None:  # whoever boots it holds the lock until it is up, or gone
+            booting.kill()
         with self._boot:
             self._end()
 
@@ -136,10 +140,13 @@ class Executor:
                 )  # fmt: skip
                 theirs.close()
                 ours.settimeout(BOOT_SECONDS)
+                self._booting = self._process
                 try:
-                    up = ours.recv(16)
+                    up = b"" if self._stopped else ours.recv(16)
                 except TimeoutError:
                     up = b""
+                finally:
+                    self._booting = None
                 if up != b"up":
                     ours.close()
                     self._process.kill()
