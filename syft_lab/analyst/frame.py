@@ -158,6 +158,23 @@ class PointerFrame:
     def __bool__(self) -> bool:
         raise PrivateValueError("a private table is neither true nor false; ask frame.count().release(epsilon=…)")
 
+    def view(self) -> Any:
+        """A widget to look at: the public schema and terms, and pages of the mock."""
+        from syft_lab.widgets.pointer import PointerView
+
+        source = self._source
+        facts = [["at", f"{source.session.owner}, version {source.version}"], ["protects", _unit(source)],
+                 ["population", source.public["population"]],
+                 ["rows", "private" if source.public["rows"] is None else str(source.public["rows"])],
+                 ["filter", "chosen rows only" if self._chosen is not None else ""],
+                 ["description", source.public["description"]]]  # fmt: skip
+        columns = [
+            {"name": name, "kind": kind, "values": _may_be(bounds, categories)}
+            for name, kind, bounds, categories in self._described()
+        ]
+        look = {"title": source.name, "facts": facts, "columns": columns}
+        return PointerView(lambda: look, lambda: self.mock, lambda: repr(self))
+
     def __repr__(self) -> str:
         source = self._source
         filtered = ", filtered" if self._chosen is not None else ""
@@ -241,3 +258,10 @@ class PointerGroupBy:
 def _unit(source: Source) -> str:
     unit, k = source.public["privacy_unit"], source.schema.max_contributions
     return "each row" if unit == "row" else f"each {unit} with up to {k} rows"
+
+
+def _may_be(bounds: tuple[float, float] | None, categories: tuple[Scalar, ...] | None) -> str:
+    """What a column's values may be, in words."""
+    if categories is not None:
+        return ", ".join(map(str, categories[:12])) + (", …" if len(categories) > 12 else "")
+    return "" if bounds is None else f"{bounds[0]:g} to {bounds[1]:g}"

@@ -182,7 +182,8 @@ class Accounts:
 
     def __init__(self, owner: str, accounts: list[dict[str, Any]], next_epsilon: float = 0.0) -> None:
         self.owner = owner
-        self._gauges = [_gauge(a, next_epsilon) for a in accounts]
+        self.gauges = [(_gauge(a, next_epsilon), int(a.get("exact", 0))) for a in accounts]
+        self._gauges = [g for g, _ in self.gauges]
 
     @property
     def left(self) -> dict[str, float]:

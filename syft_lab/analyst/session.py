@@ -193,6 +193,14 @@ class Session:
         reply = self._ask(m.Account(), m.Accounts)
         return Accounts(self.owner, canonical.loads(reply.accounts), self._next_epsilon)
 
+    @property
+    def gauge(self) -> Any:
+        """Dials of your accounts at this owner: spent, reserved, left, and exact releases; a click asks anew."""
+        from syft_lab.widgets.budget import BudgetGauge
+
+        empty = "the owner opened no account for you; ask for one"
+        return BudgetGauge(self.owner, lambda: self.budget().gauges, empty, lambda: repr(self.budget()))
+
     def rotate_keys(self) -> None:
         """Put new keys in place of this machine's at this owner; the old ones are refused from now on."""
         keys = Keys.generate()

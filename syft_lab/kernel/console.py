@@ -12,7 +12,6 @@ from typing import Any
 from syft_lab.widgets import cards
 
 RECENT = 8
-REFRESH_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,11 @@ class Card:
 class Console:
     """The owner's live display. `say` may be called from any thread; the display, if there is one, follows."""
 
-    def __init__(self, summary: Callable[[], Card]) -> None:
-        self._summary = summary
+    def __init__(self, summary: Callable[[], Card], panel: Callable[[], Any]) -> None:
+        self._summary, self._panel = summary, panel
         self._events: deque[tuple[str, str]] = deque(maxlen=RECENT)
         self._lock = threading.Lock()
-        self._handle: Any = None
-        self._due, self._never = threading.Event(), threading.Event()
+        self.on_change: list[Callable[[], None]] = []
         self.on_event: Callable[[str], None] | None = None
 
     def say(self, text: str) -> None:
@@ -70,24 +68,15 @@ class Console:
         return Card(found.title, found.facts, found.gauges, events, found.warning)
 
     def show(self) -> None:
-        """Display the console in this cell, and keep it up to date from here on."""
+        """Display the console in this cell; the widget stays up to date from here on."""
         from IPython.display import display
 
-        first = self._handle is None
-        self._handle = display(self.card(), display_id=True)
-        if first:
-            threading.Thread(target=self._follow, name="syft-console", daemon=True).start()
+        display(self._panel())
 
     def refresh(self) -> None:
         """Bring the display up to date soon; a burst of events is shown at once, and holds up no answer."""
-        self._due.set()
-
-    def _follow(self) -> None:
-        while True:
-            self._due.wait()
-            self._due.clear()
-            self._handle.update(self.card())
-            self._never.wait(REFRESH_SECONDS)
+        for hear in list(self.on_change):
+            hear()
 
 
 def _qr(text: str) -> str:

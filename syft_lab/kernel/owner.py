@@ -10,6 +10,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ class Owner:
 
     def __init__(self, name: str, folder: Path, listen: str | None, advertise: str | None) -> None:
         self.name = name
-        self.console = Console(self._summary)
+        self._panels = Panels(self)
+        self.console = Console(self._summary, self._panels.console)
+        self.console.on_change.append(self._panels.touch)
         self._folder = folder
         self._pid = os.getpid()
         self._lock = state.lock(folder, f"the owner {name}")
@@ -80,7 +83,6 @@ class Owner:
         self._ledger = Ledger(self._journal)
         self._desk = Desk(self._journal, self._catalogue, self._folder / "requests")
         self.requests = Requests(self._desk)
-        self._panels = Panels(self)
         self._executor = Executor(levels.probe())
         self._runs = Runs(self._desk, self._executor, self._catalogue, self._store, self._registry, self.console.say)
         self.policy = Policy(self._journal, self._catalogue, self.console.say)
@@ -89,7 +91,6 @@ class Owner:
         self._service = self._make_service()
         self._listen(listen, advertise)
         self._desk.on_change.append(lambda _: self.console.refresh())
-        self._desk.on_change.append(lambda _: self._panels.touch())
         self._runs.resume()
 
     def _make_service(self) -> Service:
@@ -414,16 +415,7 @@ class Owner:
     @property
     def budgets(self) -> Card:
         """Gauges of all populations, and of every analyst in them."""
-        gauges = []
-        for population in self._ledger.populations():
-            gauges.append(
-                _gauge(f"{population}, all analysts", self._ledger.population(population), self._ledger.exact(population))
-            )
-            for (analyst,) in self._journal.read(
-                "SELECT analyst FROM accounts WHERE population = ? ORDER BY analyst", population
-            ):
-                exact = self._ledger.exact(population, analyst)
-                gauges.append(_gauge(f"{population}, {analyst}", self._ledger.account(analyst, population), exact))
+        gauges = [replace(g, note=cards.exact_releases(exact)) for g, exact in self.gauges()]
         return Card(f"Budgets at {self.name}", [], gauges=gauges)
 
     # Keys and recovery
@@ -518,6 +510,24 @@ class Owner:
         """The approval widget: what analysts ask, live; its buttons answer also while a cell runs."""
         return self._panels.inbox()
 
+    @property
+    def gauge(self) -> Any:
+        """Dials of all budgets, live: spent, reserved, left, and exact releases."""
+        return self._panels.gauge()
+
+    def gauges(self) -> list[tuple[cards.Gauge, int]]:
+        """Every population's budget and every analyst's account in it, each with its number of exact releases."""
+        found = []
+        for population in self._ledger.populations():
+            exact = self._ledger.exact(population)
+            found.append((_gauge(f"{population}, all analysts", self._ledger.population(population)), exact))
+            for (analyst,) in self._journal.read(
+                "SELECT analyst FROM accounts WHERE population = ? ORDER BY analyst", population
+            ):
+                exact = self._ledger.exact(population, analyst)
+                found.append((_gauge(f"{population}, {analyst}", self._ledger.account(analyst, population)), exact))
+        return found
+
     def _waiting(self) -> str:
         states = [r.state for r in self._desk.rows()]
         told = [("filed", "wait for you"), ("review", "await your release"), ("running", "running"), ("approved", "queued")]
@@ -531,9 +541,9 @@ class Owner:
         return self._summary()._repr_html_()
 
 
-def _gauge(label: str, balance: Balance, exact: int) -> cards.Gauge:
+def _gauge(label: str, balance: Balance) -> cards.Gauge:
     cap, spent, reserved = (c.epsilon / MICRO for c in (balance.cap, balance.spent, balance.reserved))
-    return cards.Gauge(label, cap, spent, reserved, note=cards.exact_releases(exact))
+    return cards.Gauge(label, cap, spent, reserved)
 
 
 def _address(text: str, setting: str) -> tuple[str, int]:

@@ -66,3 +66,29 @@ class Panels:
             "cancel": lambda c: request(c).cancel().number,
             "preview": preview,
         }, lambda: repr(owner.requests)))  # fmt: skip
+
+    def console(self) -> Any:
+        """What is hosted, who is there, what happened last."""
+        from syft_lab.widgets.console import OwnerConsole
+
+        owner = self._owner
+
+        def look() -> dict[str, Any]:
+            card = owner.console.card()
+            gauges = [
+                {"label": g.label, "cap": g.cap, "spent": g.spent, "reserved": g.reserved, "left": g.left, "note": g.note}
+                for g in card.gauges
+            ]
+            facts = [[k, str(v)] for k, v in card.facts]
+            return {"title": card.title, "running": owner.running, "warning": card.warning, "facts": facts, "gauges": gauges,
+                    "events": [list(e) for e in card.events]}  # fmt: skip
+
+        verify = {"verify": lambda _: str(owner.audit.verify())}
+        return self._get("console", lambda: OwnerConsole(look, verify, lambda: repr(owner.console.card())))
+
+    def gauge(self) -> Any:
+        """Dials of budgets."""
+        from syft_lab.widgets.budget import BudgetGauge
+
+        owner, empty = self._owner, "no population has a budget yet: owner.publish(…)"
+        return self._get("gauge", lambda: BudgetGauge(owner.name, owner.gauges, empty, lambda: repr(owner.budgets)))

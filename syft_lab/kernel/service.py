@@ -111,12 +111,13 @@ class Service:
             return
 
         async def end() -> None:
+            for changed in self._waiting:  # long polls are answered now
+                changed.set()
             if self._hub is not None:
                 await self._hub.drain(timeout)
             if self._server is not None:
                 self._server.close()
 
-        self._wake(None)
         loop.run(end(), timeout + 5)
         loop.stop()
         self._workers.shutdown(wait=True, cancel_futures=True)
@@ -349,12 +350,12 @@ class Service:
         at = max((r.entry for r in rows), default=message.after)
         return m.Requests([canonical.dumps({"at": at, "requests": [self._desk.public(r) for r in rows]})])
 
-    def _wake(self, row: Row | None) -> None:
+    def _wake(self, row: Row) -> None:
         """From any thread: those who wait for this analyst's requests look again."""
 
         def wake() -> None:
             for changed, analyst in self._waiting.items():
-                if row is None or row.analyst == analyst:
+                if row.analyst == analyst:
                     changed.set()
 
         loop = self._loop

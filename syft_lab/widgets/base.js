@@ -82,6 +82,12 @@ function commander(model) {
   });
 }
 
+/** Put ``nodes`` into ``parent`` in this order, touching only what changed, so that focus and scrolling stay where they are. */
+function arrange(parent, nodes) {
+  for (const child of Array.from(parent.childNodes)) if (!nodes.includes(child)) child.remove();
+  nodes.forEach((node, i) => { if (parent.childNodes[i] !== node) parent.insertBefore(node, parent.childNodes[i] ?? null); });
+}
+
 /** A widget: draws with ``draw(view, root, ask, say)`` now and at every change of the view. */
 function widget(draw, label) {
   return {

@@ -64,16 +64,28 @@ function card(request, ask, say, again) {
 }
 
 export default widget((view, root, ask, say, again) => {
-  const active = document.activeElement?.dataset?.reason;
+  // Cards that did not change stay as they are: what is typed, focused or scrolled in them is left alone.
+  const drawn = (root.syftCards ??= new Map());
+  const shown = (r) => {
+    const now = JSON.stringify([r, looked.has(r.id)]);
+    if (drawn.get(r.id)?.now !== now) drawn.set(r.id, { now, node: card(r, ask, say, again) });
+    return drawn.get(r.id).node;
+  };
   const open = view.requests.filter((r) => r.open), over = view.requests.filter((r) => !r.open);
   const wants = open.filter((r) => r.state === "filed" || r.state === "review").length;
-  const wasOpen = root.querySelector("details.syft-over")?.open ?? false;
-  root.replaceChildren(
-    el("div", { class: "syft-bar" }, el("h4", {}, `Inbox of ${view.owner}`),
-      el("span", { class: "syft-dim" }, wants ? `${wants} wait for you` : "nothing waits for you")),
-    ...(open.length ? open.map((r) => card(r, ask, say, again))
-      : [el("div", { class: "syft-item syft-dim" }, "When an analyst files a %%remote cell, it appears here at once, also while a cell runs.")]),
-    over.length ? el("details", { class: "syft-over", open: wasOpen }, el("summary", {}, `${view.over} decided`
-      + (view.over > over.length ? ` (the last ${over.length})` : "")), over.map((r) => card(r, ask, say, again))) : "");
-  if (active) root.querySelector(`[data-reason="${CSS.escape(active)}"]`)?.focus();
+  if (!root.firstChild) {
+    root.append(
+      el("div", { class: "syft-bar" }, el("h4", {}, `Inbox of ${view.owner}`), el("span", { class: "syft-dim syft-count" })),
+      el("div", { class: "syft-item syft-dim syft-empty" },
+        "When an analyst files a %%remote cell, it appears here at once, also while a cell runs."),
+      el("div", { class: "syft-open" }),
+      el("details", { class: "syft-over" }, el("summary", {}), el("div")));
+  }
+  const [, empty, first, rest] = root.children;
+  root.querySelector(".syft-count").textContent = wants ? `${wants} wait${wants === 1 ? "s" : ""} for you` : "nothing waits for you";
+  empty.hidden = open.length > 0;
+  arrange(first, open.map(shown));
+  rest.hidden = !over.length;
+  rest.firstChild.textContent = `${view.over} decided${view.over > over.length ? ` (the last ${over.length})` : ""}`;
+  arrange(rest.lastChild, over.map(shown));
 }, "inbox of requests");

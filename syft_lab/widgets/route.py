@@ -46,7 +46,9 @@ def install(kernel: Any) -> str:
         waiting.put((idents, message))
 
     threading.Thread(target=_serve, args=(kernel, waiting), name="syft-clicks", daemon=True).start()
-    loop.add_callback(lambda: stream.on_recv(main, copy=False))
+    kernel.shell_channel_thread_main = main
+    if getattr(stream, "_recv_callback", None) is not None:  # else the kernel is starting, and will take it by itself
+        loop.add_callback(lambda: stream.on_recv(main, copy=False))
     kernel._syft_lab_routed = True
     return ""
 

@@ -110,6 +110,8 @@ def test_an_owner_that_stops_breathing_is_noticed(home):
         with lab.connect("alice.syft") as session:
             session.ping()
             os.kill(owner.pid, signal.SIGSTOP)
+            while Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                continue  # a signal takes a moment to reach every thread
             try:
                 with pytest.raises(errors.ConnectError):
                     session.ping()

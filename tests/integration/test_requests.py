@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 
 import syft_lab as lab
-from syft_lab import errors
+from syft_lab import canonical, errors
+from syft_lab.analyst.remote import as_frame
 from syft_lab.cell import Cell
 from syft_lab.identity import Keys
 from syft_lab.kernel.executor import levels
+from syft_lab.wire import messages as m
 
 from .kernels import Kernel
 
@@ -55,7 +57,12 @@ def test_an_approval_is_about_a_digest_and_nothing_else(owner, session):
 def test_the_digest_covers_all_that_matters_and_not_the_reason(owner, session):
     base = session.file(cell()).digest
     assert session.file(cell(reason="another")).digest == base
-    same_but = [cell("m = patients.age.mean() "), cell(returns=("m", "n"), code="m = n = 1"), cell(params={"k": 1}), cell(params={"k": 2})]
+    same_but = [
+        cell("m = patients.age.mean() "),
+        cell(returns=("m", "n"), code="m = n = 1"),
+        cell(params={"k": 1}),
+        cell(params={"k": 2}),
+    ]
     digests = [session.file(c).digest for c in same_but]
     assert len({base, *digests}) == 5
     found = owner._desk.cell(owner._desk.rows()[0])
@@ -72,7 +79,7 @@ def test_nothing_runs_or_leaves_out_of_order(owner, session):
         with pytest.raises(errors.UsageError):
             early()
     with pytest.raises(errors.UsageError, match="no result"):
-        request.result
+        _ = request.result
     with pytest.raises(errors.UsageError, match="say why"):
         request.deny("  ")
     request.approve(digest=request.digest)
@@ -102,8 +109,8 @@ def test_a_withheld_result_is_gone_and_the_analyst_reads_why(owner, session):
     with pytest.raises(errors.RefusedError, match="too small"):
         asked.results["m"].get(20)
     with pytest.raises(errors.UsageError, match="no result"):
-        request.result
-    left = [p for p in (owner._folder / "requests").rglob("result.bin")]
+        _ = request.result
+    left = list((owner._folder / "requests").rglob("result.bin"))
     assert left == []
 
 
@@ -145,8 +152,6 @@ def test_what_the_cell_sees_is_what_was_published_and_what_the_mock_promised(own
     until(owner, 1, "review")
     assert "patient_id" not in request.result["t"].columns
     assert list(request.result["t"].columns) == [c.name for c in session.source("patients").schema.columns]
-    from syft_lab.analyst.remote import as_frame
-
     mock = as_frame(session.mock_of(session.source("patients")))
     request.withhold()
     dtypes = "import pandas as pd\nm = pd.Series([str(d) for d in patients.dtypes])"
@@ -171,7 +176,12 @@ def test_a_rule_lets_exactly_this_code_run_so_many_times(owner, session):
     owner.policy.allow("code", analyst="alice", digest=first.digest, times=9)
     reviewed = session.file(cell())
     assert until(owner, reviewed.number, "review").state == "review"
-    for bad in ({}, {"analyst": "alice"}, {"analyst": "alice", "digest": "x"}, {"analyst": "alice", "digest": first.digest, "times": 0}):
+    for bad in (
+        {},
+        {"analyst": "alice"},
+        {"analyst": "alice", "digest": "x"},
+        {"analyst": "alice", "digest": first.digest, "times": 0},
+    ):
         with pytest.raises(errors.UsageError):
             owner.policy.allow("code", **bad)
 
@@ -184,8 +194,6 @@ def test_others_requests_do_not_exist(owner, session):
         with pytest.raises(errors.UsageError, match="no request"):
             bob.cancel(asked)
         with pytest.raises(errors.UsageError, match="no request"):
-            from syft_lab.wire import messages as m
-
             bob._ask(m.Collect(asked.id, 0), m.Collected)
         assert bob.file(cell()).number == 2
         assert [r.number for r in bob.requests] == [2]
@@ -210,9 +218,6 @@ def test_a_guest_and_an_owner_without_walls_refuse(home, patients, terms, monkey
 
 
 def test_the_same_filing_twice_is_one_request(owner, session):
-    from syft_lab import canonical
-    from syft_lab.wire import messages as m
-
     message = m.File("ab" * 16, canonical.dumps(cell().to_json()))
     first, second = (canonical.loads(session._ask(message, m.Filed).request) for _ in range(2))
     assert first["number"] == second["number"] == 1
@@ -266,13 +271,17 @@ def test_an_analysts_strings_are_shown_as_text(owner, session):
         assert not set(shown) & set("\u202e\u2066\u200b\x1b\x07")
     assert "<img" not in request._repr_html_()
     assert "\\u202e" in repr(request)
-    done = subprocess.run([sys.executable, "-m", "syft_lab", "requests", "show", "1"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "syft_lab", "requests", "show", "1"], capture_output=True, text=True, timeout=60
+    )
     assert not set(done.stdout) & set("\u202e\u2066\u200b\x1b\x07"), done.stdout
     assert "\\u202e" in done.stdout
 
 
 def terminal(*arguments):
-    done = subprocess.run([sys.executable, "-m", "syft_lab", "requests", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "syft_lab", "requests", *arguments], capture_output=True, text=True, timeout=60
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -298,8 +307,6 @@ def test_a_terminal_decides_too(owner, session):
 
 
 def test_no_other_key_may_manage(owner, session):
-    from syft_lab.wire import messages as m
-
     with pytest.raises(errors.RefusedError, match="only the owner's own key"):
         session._ask(m.Manage(b'{"do":"list"}'), m.Managed)
     key = owner._folder / "terminal.json"
@@ -420,7 +427,7 @@ def gone(pid: int, seconds: float = 10) -> None:
 
 
 def test_a_lost_fork_server_fails_the_run_and_not_the_owner(owner, session):
-    asked = session.file(cell("import time\nif len(patients) > 200: time.sleep(60)\nm = 1"))
+    session.file(cell("import time\nif len(patients) > 200: time.sleep(60)\nm = 1"))
     request = owner.requests[0]
     request.approve(digest=request.digest)
     until(owner, 1, "running")

@@ -106,7 +106,7 @@ def _column(out: _Writer, series: Any) -> dict[str, Any]:
 
 def pack_tensor(tensor: Any) -> Data:
     """A dense torch tensor or numpy array."""
-    array = np.ascontiguousarray(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor)
+    array = np.array(tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else tensor, order="C", copy=None)
     fd = os.memfd_create("syft-tensor", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     out = _Writer(fd)
     out.put(array.reshape(-1).view(np.uint8))

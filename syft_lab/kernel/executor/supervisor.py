@@ -87,7 +87,7 @@ class Executor:
         self._boot = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._booting: subprocess.Popen[bytes] | None = None
+        self._booting: socket.socket | None = None
         self._cancels: dict[str, int] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -105,8 +105,9 @@ class Executor:
         """End the fork server and with it all jobs; idempotent."""
         self._stopped = True
         booting = self._booting
-        if booting is not None:  # whoever boots it holds the lock until it is up, or gone
-            booting.kill()
+        if booting is not None:  # whoever boots it holds the lock until it answers; this ends the wait
+            with contextlib.suppress(OSError):
+                booting.shutdown(socket.SHUT_RDWR)
         with self._boot:
             self._end()
 
@@ -140,7 +141,7 @@ class Executor:
                 )  # fmt: skip
                 theirs.close()
                 ours.settimeout(BOOT_SECONDS)
-                self._booting = self._process
+                self._booting = ours
                 try:
                     up = b"" if self._stopped else ours.recv(16)
                 except TimeoutError:

@@ -25,7 +25,7 @@ from typing import Any
 from syft_lab.kernel.executor import guard
 from syft_lab.kernel.executor.job import child
 
-PACKAGES = ("numpy", "pandas", "pyarrow", "sklearn", "torch", "scipy")
+NICE = 5  # the owner's kernel comes first
 # Imported before any job, because at L1 no file can be opened later, and because each first use costs.
 MODULES = (
     "bisect calendar collections concurrent.futures copy csv dataclasses datetime decimal enum fractions functools "
@@ -73,6 +73,7 @@ def preload() -> Any:
 
 def serve(control: socket.socket) -> None:
     """Boot, say so, and fork until the control socket closes."""
+    os.nice(NICE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         threadpools = preload()

@@ -1,0 +1,54 @@
+"""One server and one browser for all tests of what is seen; each test has a page and a state folder of its own."""
+
+import pytest
+
+from .jupyter import CHROMIUM, FLAGS, Server
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make installs it")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: sudo apt-get install chromium")
+    folder = tmp_path_factory.mktemp("ui")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYFT_LAB_HOME", str(folder / "state"))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(place):
+    running = Server(place)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def browser(place):
+    with sync_api.sync_playwright() as play:
+        running = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport={"width": 1280, "height": 960})
+    opened = context.new_page()
+    yield opened
+    context.close()
+    _end_kernels(server)
+
+
+def _end_kernels(server):
+    import json
+    import urllib.request
+
+    def ask(path, method="GET"):
+        call = urllib.request.Request(f"{server.url}/api/{path}?token={server.token}", method=method)
+        with urllib.request.urlopen(call, timeout=20) as reply:
+            return json.loads(reply.read() or b"null")
+
+    for session in ask("sessions"):
+        ask(f"sessions/{session['id']}", "DELETE")

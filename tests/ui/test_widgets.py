@@ -1,0 +1,211 @@
+"""Every widget, clicked in Chromium while a cell runs; pictures are kept in demo-output/screenshots."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import syft_lab as lab
+from syft_lab import errors
+from syft_lab.cell import Cell
+
+from .jupyter import Notebook
+
+BUSY = "import time\nfor _ in range(600): time.sleep(0.1)\nprint('slept')"
+TABLE = """
+import numpy as np, pandas as pd, syft_lab as lab
+draw = np.random.default_rng(0)
+patients = pd.DataFrame({"age": draw.integers(18, 90, 5000), "los_days": draw.random(5000) * 9,
+                         "ward": draw.choice(["er", "icu", "ward"], 5000), "readmitted": draw.random(5000) < 0.3})
+"""
+PUBLISH = """
+owner.publish(patients, "patients", population="clinic-2024", privacy_unit="row", description="Admissions 2024",
+              bounds={"age": (0, 110), "los_days": (0, 60)}, categories={"ward": ["er", "icu", "ward"]}, budget=lab.Budget(3))
+owner.invite("alice", budgets={"clinic-2024": 1.0}, path=FILE);
+"""
+CODE = """from sklearn.linear_model import LogisticRegression
+
+def fit(table):  # a comment
+    X, y = table[["age", "los_days"]], table["readmitted"]
+    return LogisticRegression().fit(X, y), X, y
+
+model, X, y = fit(patients)
+coef, score = model.coef_, model.score(X, y)
+by_ward = patients.groupby("ward")["los_days"].mean()
+"""
+HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\u202ekcab\x1b[31m \u0430dmin'
+
+
+def cell(code=CODE, returns=("coef", "score", "by_ward"), reason="readmission model, study 12", **params):
+    return Cell(code, (("patients", 1),), tuple(returns), params, reason)
+
+
+def host(name: str, place: Path) -> str:
+    file = str(place / f"{name}.syft")
+    return f"%owner start {name}\nFILE = {file!r}\n" + TABLE + PUBLISH
+
+
+def item(page, number: int):
+    return page.locator(f"[data-request='{number}']")
+
+
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_the_inbox_decides_while_a_cell_runs(page, server, place, app):
+    name = f"hospital-{app}"
+    book = Notebook(page, server, f"inbox-{app}.ipynb", [host(name, place), "owner.inbox", BUSY, "print('free')"], app=app)
+    book.run(0)
+    book.start(1)
+    page.get_by_text("it appears here at once").wait_for(timeout=30_000)
+    book.shot(f"inbox-{app}-empty")
+    with lab.connect(place / f"{name}.syft") as session:
+        book.start(2)
+        page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
+        asked = session.file(cell(age=65))
+        refused = session.file(cell("x = patients.head(50)", ["x"], "to see some rows"))
+        item(page, 2).get_by_text("waits for you").wait_for(timeout=10_000)
+        item(page, 1).get_by_text("imports sklearn").wait_for(timeout=40_000)
+        inbox = page.get_by_label("inbox of requests")
+        book.shot(f"inbox-{app}-light", inbox)
+        book.theme(dark=True)
+        book.shot(f"inbox-{app}-dark", inbox)
+        page.set_viewport_size({"width": 720, "height": 960})
+        book.shot(f"inbox-{app}-narrow", inbox)
+        page.set_viewport_size({"width": 1280, "height": 960})
+        book.theme(dark=False)
+        item(page, 1).get_by_role("button", name="Approve").click()
+        field = item(page, 2).get_by_label("reason for a denial")
+        field.focus()
+        page.keyboard.type("rows do not leave")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # the keyboard alone
+        with pytest.raises(errors.RefusedError, match="rows do not leave"):
+            refused.results["x"].get(20)
+        look = item(page, 1).get_by_role("button", name="Look at the result")
+        look.wait_for(timeout=30_000)
+        assert item(page, 1).get_by_role("button", name="Release").is_disabled()
+        look.click()
+        item(page, 1).get_by_text("What would leave").wait_for(timeout=10_000)
+        book.shot(f"inbox-{app}-review", inbox)
+        item(page, 1).get_by_role("button", name="Release").click()
+        assert asked.results["coef"].get(20).shape == (1, 2)
+        page.get_by_text("request 1 released").wait_for(timeout=10_000)
+        assert "slept" not in book.text(2)
+        book.shot(f"inbox-{app}-after", inbox)
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")
+    saved = (server.folder / f"inbox-{app}.ipynb").read_text()
+    assert "waits for you" in saved or "request" in saved
+    assert str(asked.results["score"].get()) not in saved
+
+
+def test_what_an_analyst_writes_is_text_on_the_page(page, server, place):
+    book = Notebook(page, server, "hostile.ipynb", [host("hostile", place), "owner.inbox"])
+    book.run(0)
+    book.start(1)
+    with lab.connect(place / "hostile.syft") as session:
+        session.file(cell(f"x = 1  # {HOSTILE}\n" + "y = '" + "w" * 400 + "'", ["x"], HOSTILE * 3, who=HOSTILE))
+        item(page, 1).get_by_text("waits for you").wait_for(timeout=20_000)
+        shown = item(page, 1).inner_text()
+        assert "\u202e" not in shown and "\x1b" not in shown
+        assert "\\u{202e}" in shown or "\\u202e" in shown
+        assert "<img src=x" in shown
+        assert item(page, 1).locator("img, script").count() == 0
+        assert page.evaluate("window.pwned") is None
+        assert item(page, 1).locator("mark").count() > 0
+        book.shot("inbox-hostile", page.get_by_label("inbox of requests"))
+
+
+def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, monkeypatch):
+    owner = lab.Owner.start("status-owner")
+    space: dict = {}
+    exec(TABLE, space)
+    owner.publish(space["patients"], "patients", population="clinic", privacy_unit="row", bounds={"age": (0, 110), "los_days": (0, 60)},
+                  categories={"ward": ["er", "icu", "ward"]}, budget=lab.Budget(3))  # fmt: skip
+    owner.invite("alice", budgets={"clinic": 1.0}, path=place / "status.syft")
+    try:
+        remote = (
+            "%%remote status_owner --use patients --return coef score by_ward --reason 'readmission model, study 12'\n" + CODE
+        )
+        book = Notebook(page, server, "status.ipynb", [
+            f"%load_ext syft_lab\n%connect {place / 'status.syft'}", remote,
+            "%%remote status_owner --use patients --return m\nm = patients.age.mean()", BUSY, "coef"])  # fmt: skip
+        book.run(0)
+        for index in (1, 2):
+            book.run(index)
+        page.get_by_label("state of a request").first.wait_for(timeout=20_000)
+        book.start(3)
+        request = owner.requests.number(1)
+        request.approve(digest=request.digest)
+        page.locator("b", has_text="awaiting release").wait_for(timeout=30_000)
+        book.shot("status-light")
+        request.release()
+        page.get_by_text("the values are here").wait_for(timeout=10_000)
+        page.get_by_label("state of a request").nth(1).get_by_role("button", name="Cancel").click()
+        page.locator(".syft-badge", has_text="cancelled").wait_for(timeout=10_000)
+        assert owner.requests.number(2).state == "cancelled"
+        assert "slept" not in book.text(3)
+        book.theme(dark=True)
+        book.shot("status-dark")
+        page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+        book.finish(3)
+        assert "exact value" in book.run(4)
+        book.shot("status-result")
+    finally:
+        owner.stop()
+
+
+def test_gauge_console_and_pointer_answer_while_a_cell_runs(page, server, place):
+    cells = [host("clinic", place), "owner.gauge", "%owner status", f"%connect {place / 'clinic.syft'}", "clinic['patients'].view()",
+             "owner.policy.allow('dp', dataset='patients', epsilon_per_query=0.5)\nclinic['patients'].age.mean().release(epsilon=0.5)",
+             BUSY]  # fmt: skip
+    book = Notebook(page, server, "three.ipynb", cells)
+    for index in range(4):
+        book.run(index)
+    book.run(4)
+    page.locator(".syft-dial .main-svg").first.wait_for(timeout=30_000)
+    book.start(6)
+    page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
+    with lab.connect("clinic") as session, pytest.raises(errors.RefusedError):
+        session["patients"].age.mean().release(epsilon=0.5)
+    gauge = page.get_by_label("budget", exact=True)
+    gauge.get_by_role("button", name="Refresh").click()
+    page.get_by_text("as of ").wait_for(timeout=10_000)
+    gauge.scroll_into_view_if_needed()
+    book.shot("gauge-light", gauge)
+    console = page.get_by_label("owner's console").last
+    console.get_by_role("button", name="Verify journal").click()
+    page.get_by_text("The journal holds").wait_for(timeout=20_000)
+    book.shot("console-light", console)
+    view = page.get_by_label("pointer to a table")
+    view.get_by_role("button", name="Show mock rows").click()
+    view.get_by_text("Mock rows 1 to 10 of 100").wait_for(timeout=10_000)
+    view.get_by_role("button", name="Next").click()
+    view.get_by_text("Mock rows 11 to 20 of 100").wait_for(timeout=10_000)
+    book.shot("pointer-light", view)
+    assert "slept" not in book.text(6)
+    book.theme(dark=True)
+    page.set_viewport_size({"width": 700, "height": 960})
+    for name, target in (("gauge", gauge), ("console", console), ("pointer", view)):
+        target.scroll_into_view_if_needed()
+        book.shot(f"{name}-dark-narrow", target)
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+
+
+def test_without_a_page_there_is_text(place, monkeypatch):
+    owner = lab.Owner.start("plain")
+    try:
+        owner.publish(pd.DataFrame({"x": np.arange(9.0)}), "t", privacy_unit="row", bounds={"x": (0, 9)}, budget=lab.Budget(1))
+        for panel in (owner.inbox, owner.gauge):
+            bundle = panel._repr_mimebundle_()
+            data = bundle[0] if isinstance(bundle, tuple) else bundle
+            assert re.match(r"no requests yet|Budgets at plain", data["text/plain"])
+            assert "application/vnd.jupyter.widget-view+json" in data
+            assert data["text/html"].startswith("<pre>")
+        assert json.dumps(owner.gauge.get_state(), default=str).count("plotly.js v") == 0
+        assert len(json.dumps(owner.gauge.get_state(), default=str)) < 60_000
+    finally:
+        owner.stop()
+    assert os.environ["SYFT_LAB_HOME"].startswith(str(place))
