@@ -1,6 +1,6 @@
 """The tour's first two sections, headless: an owner and an analyst, two real kernels in two processes, real data.
 
-Runs `owner.ipynb` up to its cell tagged "analyst", then all of `analyst.ipynb`, then the rest of `owner.ipynb`, and
+Runs `owner.ipynb` up to its first cell tagged "handover", then `analyst.ipynb` up to its own, and so on in turn, and
 prints what the cells tagged "show" print. Leaves the executed notebooks in ``demo-output/``.
 """
 
@@ -29,33 +29,40 @@ def show(side: str, cell: nbformat.NotebookNode) -> None:
     print()
 
 
-async def run(side: str, client: NotebookClient, start: int, end: int) -> None:
-    """Execute some cells of a notebook, and show those that are meant to be seen."""
-    for index in range(start, end):
-        cell = client.nb.cells[index]
-        if cell.cell_type == "code":
-            await client.async_execute_cell(cell, index)
-            if "show" in cell.metadata.get("tags", ()):
-                show(side, cell)
+async def run(side: str, client: NotebookClient, start: int) -> int:
+    """Execute a notebook from ``start`` up to the next handover, and show what is meant to be seen; gives where it stopped."""
+    cells = client.nb.cells
+    for index in range(start, len(cells)):
+        tags = cells[index].metadata.get("tags", ())
+        if "handover" in tags and index > start:
+            return index
+        if cells[index].cell_type == "code":
+            await client.async_execute_cell(cells[index], index)
+            if "show" in tags:
+                show(side, cells[index])
+    return len(cells)
 
 
 async def main() -> None:
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
+    OUT.mkdir(exist_ok=True)
+    for name in ("state", "owner.ipynb", "analyst.ipynb", "alice.syft", "answers.json", "receipt.json"):
+        place = OUT / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     os.environ["SYFT_LAB_HOME"] = str(OUT / "state")  # the demo's own; yours stays as it is
     names = ("owner", "analyst")
     books = {n: nbformat.read(HERE / f"{n}.ipynb", as_version=4) for n in names}
-    place = {"metadata": {"path": str(OUT)}}
+    where = {"metadata": {"path": str(OUT)}}
     quiet = ["--log-level=ERROR"]  # Jupyter warns that a kernel's own channels, on loopback here, are not encrypted
-    clients = {n: NotebookClient(b, timeout=120, kernel_name="python3", resources=place, extra_arguments=quiet)
+    clients = {n: NotebookClient(b, timeout=120, kernel_name=b.metadata.kernelspec.name, resources=where, extra_arguments=quiet)
                for n, b in books.items()}  # fmt: skip
-    pause = next(i for i, c in enumerate(books["owner"].cells) if "analyst" in c.metadata.get("tags", ()))
+    at = dict.fromkeys(names, 0)
     try:
         async with clients["owner"].async_setup_kernel(), contextlib.AsyncExitStack() as stack:
-            await run("owner", clients["owner"], 0, pause)
+            at["owner"] = await run("owner", clients["owner"], 0)
             await stack.enter_async_context(clients["analyst"].async_setup_kernel())
-            await run("analyst", clients["analyst"], 0, len(books["analyst"].cells))
-            await run("owner", clients["owner"], pause, len(books["owner"].cells))
+            while any(at[n] < len(books[n].cells) for n in names):
+                for name in ("analyst", "owner"):
+                    at[name] = await run(name, clients[name], at[name])
     finally:
         for name, book in books.items():
             nbformat.write(book, OUT / f"{name}.ipynb")

@@ -28,7 +28,8 @@ class Card:
     def __repr__(self) -> str:
         width = max((len(k) for k, _ in self.facts), default=0)
         lines = [self.title, *([f"  {self.warning}"] if self.warning else [])]
-        lines += [f"  {cards.visible(k):<{width}}  {cards.visible(v)}" for k, v in self.facts]
+        indent = "\n" + " " * (width + 4)
+        lines += [f"  {cards.visible(k):<{width}}  {cards.visible(v).replace(chr(10), indent)}" for k, v in self.facts]
         lines += [f"  {g.text()}" for g in self.gauges]
         lines += [f"  {time}  {cards.visible(text)}" for time, text in self.events]
         return "\n".join(lines)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from syft_lab import values
-from syft_lab.errors import UsageError
+from syft_lab.errors import FailedError, UsageError
 from syft_lab.kernel.console import Card
 from syft_lab.kernel.desk import OPEN, Desk, Row
 
@@ -123,6 +125,24 @@ class Request:
         self._desk.withhold(self.id, reason)
         return self
 
+    def wait(self, timeout: float = 600.0) -> Request:
+        """Wait for what you decide with: a run on the mock, or on the data; raises FailedError after ``timeout`` seconds."""
+        changed, end = threading.Event(), time.monotonic() + timeout
+
+        def hear(_: Row) -> None:
+            changed.set()
+
+        self._desk.on_change.append(hear)
+        try:
+            while self.state in ("approved", "running") or (self.state == "filed" and self.mock is None):
+                if time.monotonic() > end:
+                    raise FailedError(f"request {self.number} is {self.state} after {timeout:g} s; wait on, or decide")
+                changed.wait(0.2)
+                changed.clear()
+        finally:
+            self._desk.on_change.remove(hear)
+        return self
+
     def cancel(self) -> Request:
         """End it, also while it runs."""
         self._desk.cancel(self.id)
@@ -183,8 +203,9 @@ def behaviour(mock: dict[str, Any] | None) -> str:
     touched = mock["touched"]
     reached = [f"imports {', '.join(touched['modules'])}"] if touched.get("modules") else []
     reached += [f"tried to open {', '.join(touched['files'][:5])}"] if touched.get("files") else []
-    reached += [f"tried {', '.join(touched['other'][:8])}"] if touched.get("other") else []
-    return "; ".join([how, *reached, f"{mock['seconds']:g} s", f"{mock['peak'] >> 20} MiB"])
+    reached += [f"called {', '.join(touched['other'][:8])}"] if touched.get("other") else []
+    memory = f"{mock['peak'] >> 20} MiB" if mock["peak"] >> 20 else "under 1 MiB"
+    return "; ".join([how, *reached, f"{mock['seconds']:.2g} s", memory])
 
 
 def _shape(output: dict[str, Any]) -> str:

@@ -102,8 +102,10 @@ function widget(draw, label) {
       const again = () => draw(model.get("view"), box, ask, say, again);
       root.append(box, notice);
       model.on("change:view", again);
+      const theme = new MutationObserver(again);
+      theme.observe(document.body, { attributeFilter: ["data-jp-theme-name"] });
       again();
-      return () => model.off("change:view", again);
+      return () => { model.off("change:view", again); theme.disconnect(); };
     },
   };
 }

@@ -94,8 +94,13 @@ def visible(text: object) -> str:
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """A list of names and values."""
-    rows = "".join(f'<tr><th scope="row">{safe(k)}</th><td>{safe(v)}</td></tr>' for k, v in pairs)
+    rows = "".join(f'<tr><th scope="row">{safe(k)}</th><td>{_value(v)}</td></tr>' for k, v in pairs)
     return f"<table>{rows}</table>"
+
+
+def _value(value: object) -> str:
+    """Several lines are code, or other text that stands as it is."""
+    return text(str(value)) if "\n" in str(value) else safe(value)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> str:

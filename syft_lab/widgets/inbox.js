@@ -60,7 +60,7 @@ function card(request, ask, say, again) {
     code(request.tokens),
     seen && (request.state === "review" || request.state === "failed") ? preview(seen) : null,
     acts.childNodes.length ? acts : null,
-    el("details", {}, el("summary", {}, "digest"), el("code", {}, digest)));
+    el("details", { class: "syft-digest" }, el("summary", {}, "digest"), el("code", {}, digest)));
 }
 
 export default widget((view, root, ask, say, again) => {
