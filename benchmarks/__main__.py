@@ -7,9 +7,9 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import debits, questions, wire
+from benchmarks import cells, debits, questions, wire
 
-AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run}
+AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run}
 
 
 def main() -> None:

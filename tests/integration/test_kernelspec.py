@@ -35,7 +35,7 @@ class Messages(jupyter_kernel_test.KernelTests):
     code_inspect_sample = "zip"
     code_clear_output = "from IPython.display import clear_output; clear_output()"
     code_history_pattern = "1?2*"
-    supported_history_operations = ("tail", "range")  # not "search": it fails on the stock kernel too
+    supported_history_operations = ("tail", "search")  # "range" fails on the stock kernel too
 
 
 def load_tests(loader: unittest.TestLoader, *_: object) -> unittest.TestSuite:
