@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from syft_lab import canonical
 from syft_lab.errors import UsageError, WireError
 
 MAX_CODE, MAX_REASON, MAX_TEXT = 64 << 10, 2_000, 1_000
 MAX_JSON = 192 << 10
+MOCK_ROWS, MAX_MOCK = 64, 1 << 28
 MAX_USED, MAX_RETURNS, MAX_PARAMS = 16, 64, 64
 Param = bool | int | float | str
 
@@ -104,6 +107,25 @@ def check(cell: Cell) -> None:
         raise UsageError(f"line {error.lineno}: {error.msg}; a %%remote cell is plain Python, without magics") from None
     except (ValueError, RecursionError, MemoryError, OverflowError):
         raise UsageError("Python can't read this code: it is nested too deeply, or holds characters that code can't") from None
+
+
+def tensor_mock(tensor: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """What stands for a published tensor in a run on the mock: its type and bounds, and up to 64 rows. Always the same."""
+    draw = np.random.default_rng(0)  # nothing private goes in
+    try:
+        dtype, (first, *rest) = np.dtype(tensor["dtype"]), tensor["shape"]
+        shape = [min(first, MOCK_ROWS), *rest]
+        fits = dtype.kind in "biuf" and all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_MOCK
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise WireError("what the owner says of its tensor is malformed, or too large to make a mock of; tell the owner")
+    if dtype.kind == "b":
+        return draw.random(shape) < 0.5
+    low, high = tensor["bounds"]
+    if dtype.kind == "f":
+        return draw.uniform(low, high, shape).astype(dtype)
+    return draw.integers(int(low), int(high), shape, endpoint=True).astype(dtype)
 
 
 def _is_param(value: Any) -> bool:

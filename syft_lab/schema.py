@@ -71,7 +71,7 @@ def schema_from_json(content: Any) -> Schema:
         )
         kinds = {c.kind for c in columns} <= {"int", "float", "bool", "text"}
         names = all(isinstance(c.name, str) and len(c.name) <= MAX_TEXT for c in columns)
-        if columns and kinds and names:
+        if kinds and names:
             return Schema(columns, int(content["max_contributions"]), int(content["max_rows"]))
     except (KeyError, TypeError, IndexError, ValueError):
         pass

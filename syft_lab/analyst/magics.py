@@ -9,7 +9,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from syft_lab.analyst.remote import as_frame, check_names, parameter, run_on_mock
+from syft_lab.analyst.remote import check_names, parameter, run_on_mock
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.session import CONNECT_SECONDS, Session, connect, connections
 from syft_lab.cell import Cell, check, variable
@@ -84,7 +84,7 @@ class AnalystMagics(Magics):
         )
         check(asked)
         check_names(asked, self.shell.user_ns)
-        run_on_mock(asked, {variable(n): as_frame(session.mock_of(s)) for n, s in sources.items()})
+        run_on_mock(asked, {variable(n): session.stand_in(s) for n, s in sources.items()})
         request = session.file(asked)
         self.shell.user_ns.update(request.results)
         show(request)

@@ -21,10 +21,11 @@ from syft_lab.analyst import result as results
 from syft_lab.analyst.enrol import dial, enrol
 from syft_lab.analyst.frame import PointerFrame
 from syft_lab.analyst.question import Source
+from syft_lab.analyst.remote import as_frame
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.result import Accounts, Price, Released, Result
 from syft_lab.budget import accountant
-from syft_lab.cell import Cell, check, parse
+from syft_lab.cell import Cell, check, parse, tensor_mock
 from syft_lab.errors import (
     BusyError,
     ConnectionLost,
@@ -32,6 +33,7 @@ from syft_lab.errors import (
     KeyMismatchError,
     LabError,
     UnreachableError,
+    UnsupportedError,
     UsageError,
     VerificationError,
     WireError,
@@ -169,6 +171,9 @@ class Session:
     def __getitem__(self, name: str) -> PointerFrame:
         """A pointer to the dataset called ``name``, in its newest version."""
         source = self.source(name)
+        if "tensor" in source.public:
+            shape = tuple(source.public["tensor"]["shape"])
+            raise UnsupportedError(f"{name} is a tensor {shape}; use it in a cell: %%remote {self.alias} --use {name} …")
         return PointerFrame(source, tuple(c.name for c in source.schema.columns), None, {})
 
     def source(self, name: str) -> Source:
@@ -553,6 +558,16 @@ class Session:
             self._keep(receipt.head)
         value = results.as_value(answer, answer["values"], name)
         return Released(value, results.as_value(answer, answer["accuracy"], name), receipt)
+
+    def stand_in(self, source: Source) -> Any:
+        """What stands for a dataset when a cell runs here: its mock as a pandas frame, or a torch tensor."""
+        if "tensor" not in source.public:
+            return as_frame(self.mock_of(source))
+        try:
+            import torch
+        except ImportError:
+            raise UsageError(f"{source.name} is a tensor, and torch is not installed here: pip install torch") from None
+        return torch.from_numpy(tensor_mock(source.public["tensor"]))
 
     def answer_on_mock(self, source: Source, query: Query, name: str) -> Any:
         """The answer on the mock, without noise: see `Question.mock`."""

@@ -30,6 +30,11 @@ class Dataset:
         return schema_from_json(self.meta["schema"])
 
     @property
+    def tensor(self) -> dict[str, Any] | None:
+        """Type, shape and bounds of a tensor; None for a table."""
+        return self.meta.get("tensor")
+
+    @property
     def unit(self) -> str:
         """Who is protected: 'row', or the name of the id column."""
         return str(self.meta["privacy_unit"])
@@ -38,7 +43,7 @@ class Dataset:
         """What analysts may know: everything the owner declared, nothing computed from rows."""
         shown = ("description", "tags", "privacy_unit", "schema", "rows", "published")
         return {"name": self.name, "version": self.version, "population": self.population,
-                **{k: self.meta[k] for k in shown}}  # fmt: skip
+                **{k: self.meta[k] for k in shown}, **({"tensor": self.tensor} if self.tensor else {})}  # fmt: skip
 
 
 class Catalogue:

@@ -196,7 +196,7 @@ class Owner:
         population: str | None = None,
         privacy_unit: str,
         max_contributions: int = 1,
-        bounds: Mapping[str, tuple[float, float]] | None = None,
+        bounds: Mapping[str, tuple[float, float]] | tuple[float, float] | None = None,
         categories: Mapping[str, Sequence[Scalar]] | None = None,
         rows_public: bool = False,
         max_rows: int = tables.MAX_ROWS,
@@ -204,9 +204,10 @@ class Owner:
         mock: Any = "generate",
         persist: bool = True,
     ) -> Card:
-        """Let analysts ask differentially private questions about a table.
+        """Let analysts ask differentially private questions about a table, and file code about a table or a tensor.
 
-        ``data``: a pandas or polars DataFrame, or the path of a Parquet file or folder. ``population``: who the data
+        ``data``: a pandas or polars DataFrame, the path of a Parquet file or folder, or a torch tensor or numpy array
+        (whose shape is public, ``rows_public=True``, and whose ``bounds`` are one pair). ``population``: who the data
         are about (default: the dataset's name); all datasets about the same people share one budget.
         ``privacy_unit``: the id column of the people to protect, or "row". ``max_contributions``: rows one person may
         have; more are dropped now. ``bounds``: (low, high) of numeric columns. ``categories``: the values to group by.
@@ -219,9 +220,11 @@ class Owner:
         self._check_running()
         check_name(name, "the dataset's name")
         population = check_name(population or name, "the population's name")
-        terms = Terms(privacy_unit, max_contributions, dict(bounds or {}), dict(categories or {}), max_rows)
+        terms = Terms(privacy_unit, max_contributions, _bounds(bounds), dict(categories or {}), max_rows)
         cap = self._budget_for(population, budget)
         prepared = tables.prepare(data, terms, mock)
+        if prepared.tensor is not None and not rows_public:
+            raise UsageError("the shape of a tensor is public, and so its number of rows: say so with rows_public=True")
         meta: dict[str, Any] = {
             "description": str(description)[:1000],
             "tags": [str(t)[:100] for t in tags],
@@ -229,6 +232,7 @@ class Owner:
             "schema": schema_to_json(prepared.schema),
             "rows": prepared.rows if rows_public else None,
             "persist": bool(persist),
+            **({"tensor": prepared.tensor} if prepared.tensor else {}),
         }
         old = next((d for d in self._catalogue.live() if d.name == name), None)
         version = 1 + max((d.version for d in self._catalogue.all() if d.name == name), default=0)
@@ -269,7 +273,8 @@ class Owner:
             ("population", f"{dataset.population}, {self._ledger.population(dataset.population).cap}"),
             ("protects", "each row (a person with several rows is not protected as a person)" if dataset.unit == "row" else
              f"each {dataset.unit}, with up to {prepared.schema.max_contributions} rows"),
-            ("columns", ", ".join(c.name for c in prepared.schema.columns)),
+            ("columns", ", ".join(c.name for c in prepared.schema.columns)) if prepared.tensor is None else
+            ("tensor", f"{prepared.tensor['dtype']} {tuple(prepared.tensor['shape'])}, for %%remote cells"),
             ("kept", "in the state folder, readable by you only" if dataset.meta["persist"] else "in memory only"),
         ]  # fmt: skip
         if prepared.dropped:
@@ -539,6 +544,11 @@ class Owner:
 
     def _repr_html_(self) -> str:
         return self._summary()._repr_html_()
+
+
+def _bounds(bounds: Any) -> Any:
+    """As given: by column for a table, one pair for a tensor."""
+    return tuple(bounds) if isinstance(bounds, tuple | list) else dict(bounds or {})
 
 
 def _gauge(label: str, balance: Balance) -> cards.Gauge:

@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from syft_lab import __version__, values
-from syft_lab.cell import Cell
+from syft_lab.cell import Cell, tensor_mock
 from syft_lab.errors import LabError, StateError, UsageError
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.desk import Desk, Row
-from syft_lab.kernel.executor.data import Data, pack_table
+from syft_lab.kernel.executor.data import Data, pack_table, pack_tensor
 from syft_lab.kernel.executor.supervisor import Executor, Job, Limits, Outcome
 from syft_lab.kernel.registry import Registry
 from syft_lab.kernel.store import Store
@@ -87,8 +87,11 @@ class Runs:
         data: dict[str, Data] = {}
         try:
             for name, dataset in zip(cell.variables, self._datasets(cell), strict=True):
-                self._store.warm(dataset.meta["file"], dataset.schema)
-                data[name] = pack_table(self._store.mock(dataset.meta["file"]).to_dict())
+                self._store.warm(dataset.meta["file"], dataset.tensor or dataset.schema)
+                if dataset.tensor is None:
+                    data[name] = pack_table(self._store.mock(dataset.meta["file"]).to_dict())
+                else:
+                    data[name] = pack_tensor(tensor_mock(dataset.tensor))
             limits = replace(self.limits, wall=min(self.limits.wall, MOCK_SECONDS))
             job = Job(cell.code, data, cell.returns, cell.params, 0, limits, watch=True)
             found = self._executor.run(f"mock-{row.request}", job)
@@ -125,7 +128,7 @@ class Runs:
         cell, data = self._desk.cell(row), {}
         try:
             for name, dataset in zip(cell.variables, used, strict=True):
-                data[name] = self._store.cell(dataset.meta["file"], dataset.schema)
+                data[name] = self._store.cell(dataset.meta["file"], dataset.tensor or dataset.schema)
             found = self._executor.run(row.request, Job(cell.code, data, cell.returns, cell.params, seed, self.limits))
         except Exception:
             self._settle(row, "the owner's kernel could not run it")

@@ -308,6 +308,8 @@ class Service:
         if analyst.role == "guest":
             raise RefusedError("a guest sees mocks only; ask the owner for the role of analyst")
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
+        if dataset.tensor is not None:
+            raise RefusedError(f"{dataset.name} is a tensor, which answers no such questions; use it in a %%remote cell")
         if not 0 < message.epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= message.delta < PICO:
             raise UsageError(f"epsilon must be above 0 and at most {MAX_QUERY_EPSILON}, and delta from 0 to below 1")
         cost = Cost(message.epsilon)  # every mechanism here is pure: a δ that was offered is not taken

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from syft_lab.budget.tables import STORED, encode, stored_names
 from syft_lab.errors import StateError, UsageError
 from syft_lab.expr import MAX_GROUPS
 from syft_lab.kernel import mock as mocks
-from syft_lab.kernel.executor.data import Data, pack_table
+from syft_lab.kernel.executor.data import Data, pack_table, pack_tensor
 from syft_lab.schema import Column, Kind, Scalar, Schema
 
 MAX_ROWS = 10_000_000
+TENSOR_TYPES = ("|b1", "|i1", "|u1", *(f"<{k}{n}" for k in "iu" for n in (2, 4, 8)), "<f4", "<f8")
 MAX_ROWS_LIMIT = 2**40
 
 
@@ -34,14 +36,17 @@ class Terms:
 
     privacy_unit: str
     max_contributions: int
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] | tuple[float, float] = field(default_factory=dict)
     categories: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     max_rows: int = MAX_ROWS
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A table ready to be stored. ``dropped`` rows were beyond the contributions; ``skipped`` columns can't be queried."""
+    """A table ready to be stored. ``dropped`` rows were beyond the contributions; ``skipped`` columns can't be queried.
+
+    A tensor is stored as a table of one flat column; ``tensor`` says its type, shape and bounds.
+    """
 
     schema: Schema
     table: pl.DataFrame
@@ -49,12 +54,17 @@ class Prepared:
     rows: int
     dropped: int
     skipped: tuple[str, ...]
+    tensor: dict[str, Any] | None = None
 
 
 def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
-    """Check and lay out a table; raises UsageError that names the setting at fault."""
+    """Check and lay out a table or a tensor; raises UsageError that names the setting at fault."""
+    if isinstance(data, np.ndarray) or type(data).__module__.partition(".")[0] == "torch":
+        return _prepare_tensor(data, terms, mock)
     frame, skipped = _read(data, terms.privacy_unit)
     names = frame.columns
+    if not isinstance(terms.bounds, Mapping):
+        raise UsageError("bounds of a table are by column: bounds={'age': (0, 110)}")
     if terms.privacy_unit != "row" and terms.privacy_unit not in names:
         raise UsageError(
             f"privacy_unit={terms.privacy_unit!r} is neither 'row' nor a column; the columns are: {', '.join(names[:20])}"
@@ -75,6 +85,26 @@ def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
     table = encode(schema, kept.lazy()).collect().rechunk()
     made = mocks.generate(schema) if isinstance(mock, str) and mock == "generate" else _own_mock(schema, mock, data)
     return Prepared(schema, table, made, kept.height, frame.height - kept.height, tuple(skipped))
+
+
+def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
+    """A dense tensor, whose shape is public; each entry along the first axis is a row."""
+    try:
+        array = np.array(data.detach().cpu().numpy() if hasattr(data, "detach") else data, order="C", copy=None)
+    except (TypeError, RuntimeError):
+        raise UsageError("a tensor must be dense, and of numbers that numpy knows: tensor.to_dense().float()") from None
+    if array.dtype.str not in TENSOR_TYPES or not 1 <= array.ndim <= 8 or not array.size:
+        raise UsageError(
+            f"a tensor of {array.dtype} and shape {array.shape} can't be published; give numbers, with 1 to 8 axes"
+        )
+    if terms.privacy_unit != "row" or terms.categories or not isinstance(mock, str):
+        raise UsageError("a tensor has privacy_unit='row', no categories, and mock='generate'")
+    whole = array.dtype.kind in "iu"
+    bounds = terms.bounds if isinstance(terms.bounds, tuple | list) else (0, 1)
+    low, high = _check_bounds("the tensor", "int" if whole else "float", bounds)
+    described = {"dtype": array.dtype.str, "shape": list(array.shape), "bounds": [low, high]}
+    flat = pl.DataFrame({"v0": pl.Series(array.reshape(-1))})
+    return Prepared(Schema((), 1, terms.max_rows), flat, pl.DataFrame(), array.shape[0], 0, (), described)
 
 
 def _own_mock(schema: Schema, mock: Any, data: Any) -> pl.DataFrame:
@@ -152,7 +182,8 @@ def _kind(dtype: Any) -> Kind | None:
 
 def _describe(name: str, dtype: Any, terms: Terms) -> Column:
     kind = _kind(dtype) or "text"
-    bounds, categories = terms.bounds.get(name), terms.categories.get(name)
+    by_column = terms.bounds if isinstance(terms.bounds, Mapping) else {}
+    bounds, categories = by_column.get(name), terms.categories.get(name)
     if kind == "bool" and categories is None:
         categories = (False, True)
     return Column(
@@ -243,17 +274,22 @@ class Store:
             self._mocks[file] = pl.read_ipc(self._folder / f"mock-{file}", memory_map=False)
         return self._mocks[file]
 
-    def cell(self, file: str, schema: Schema) -> Data:
-        """The table as approved code sees it, under its published names; close it after use."""
+    def cell(self, file: str, form: Schema | Mapping[str, Any]) -> Data:
+        """The table or tensor as approved code sees it, under its published names; close it after use."""
         with self._packing:
             found = self._packed.get(file)
             if found is None:
-                found = self._packed[file] = pack_table(_decoded(schema, self.table(file).collect()))
+                stored = self.table(file).collect()
+                if isinstance(form, Schema):
+                    found = pack_table(_decoded(form, stored))
+                else:
+                    found = pack_tensor(stored.get_column("v0").to_numpy().reshape(form["shape"]))
+                self._packed[file] = found
             return Data(os.dup(found.fd), found.layout, found.size)
 
-    def warm(self, file: str, schema: Schema) -> None:
-        """Lay the table out for code that may be approved, so that a run need not wait for it."""
-        self.cell(file, schema).close()
+    def warm(self, file: str, form: Schema | Mapping[str, Any]) -> None:
+        """Lay the data out for code that may be approved, so that a run need not wait for it."""
+        self.cell(file, form).close()
 
     def digest(self, file: str) -> str:
         """SHA-256 of a stored file, for the audit."""

@@ -63,12 +63,15 @@ patients = pd.DataFrame({"patient_id": draw.integers(0, 700, 1000), "age": draw.
 
 def test_the_code_in_the_readme_runs_as_it_stands(home):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    theirs, ours = (block.split("```")[0] for block in readme.split("```python\n")[1:])
+    theirs, ours, remote = (block.split("```")[0] for block in readme.split("```python\n")[1:])
     with Kernel(home) as owner, Kernel(home) as analyst:
         owner.run(PATIENTS)
         assert "Owner hospital-a: running" in owner.run(theirs)
         assert "ε spent 0.1" in analyst.run(ours)
         assert "er" in analyst.run("print(result.value)")
+        assert "filed" in analyst.run(remote)
+        owner.run("r = owner.requests[0].wait(); r.approve(digest=r.digest); r.wait().release()")
+        assert "icu" in analyst.run("print(shares.get(30))")
 
 
 def test_mistakes_in_magics_are_one_line(home):

@@ -467,3 +467,63 @@ def test_mean_of_a_column_with_nulls_is_pandas_own(owner, session, patients):
     until(owner, 1, "review")
     request.release()
     assert np.isfinite(asked.results["m"].get(20))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
+def test_a_published_tensor_arrives_as_it_was(home, dtype):
+    import torch
+
+    owner = lab.Owner.start("imaging")
+    try:
+        scans = (torch.arange(200 * 3 * 4).reshape(200, 3, 4) % 7).to(getattr(torch, dtype))
+        published = {"name": "scans", "privacy_unit": "row", "rows_public": True, "bounds": (0, 7), "budget": lab.Budget(1)}
+        owner.publish(scans, **published)
+        owner.publish(scans, **published)  # the same again is a no-op
+        owner.invite("alice", budgets={"scans": 1.0})
+        with lab.connect("alice.syft") as session:
+            stand_in = session.stand_in(session.source("scans"))
+            assert stand_in.dtype == scans.dtype
+            assert tuple(stand_in.shape) == (64, 3, 4)
+            with pytest.raises(errors.UnsupportedError, match="%%remote imaging --use scans"):
+                session["scans"]
+            code = "s = scans.sum(0)\nscans[0] = 0\nn = scans.shape[0]"
+            asked = session.file(Cell(code, (("scans", 1),), ("s", "n"), {}))
+            request = owner.requests[0].wait()
+            assert "s (tensor 3×4), n (number)" in repr(request)
+            request.approve(digest=request.digest)
+            request.wait().release()
+            assert torch.equal(asked.results["s"].get(20), scans.sum(0))
+            assert asked.results["n"].get() == 200
+        owner.stop()
+        owner = lab.Owner.start("imaging")
+        assert owner.audit.verify().tables == 1
+    finally:
+        owner.stop()
+
+
+def test_what_is_no_tensor_to_publish_is_refused_in_words(home):
+    import torch
+
+    owner = lab.Owner.start("imaging")
+    good = {"name": "t", "privacy_unit": "row", "rows_public": True, "budget": lab.Budget(1)}
+    try:
+        for data, change, word in [
+            (torch.ones(3), {"rows_public": False}, "rows_public=True"),
+            (torch.ones(3), {"privacy_unit": "id"}, "privacy_unit='row'"),
+            (torch.ones(3), {"bounds": (1, 0)}, "low < high"),
+            (torch.ones(3).to_sparse(), {}, "dense"),
+            (torch.ones(3, dtype=torch.complex64), {}, "can't be published"),
+            (torch.tensor(1.0), {}, "can't be published"),
+            (torch.ones(0, 2), {}, "can't be published"),
+            (np.array(["a"]), {}, "can't be published"),
+            (pd.DataFrame({"a": [1]}), {"bounds": (0, 1)}, "by column"),
+        ]:
+            with pytest.raises(errors.UsageError, match=word):
+                owner.publish(data, **{**good, **change})
+        owner.publish(torch.ones(3), **good)
+        owner.policy.allow("dp", dataset="t", epsilon_per_query=1)
+        owner.invite("alice", budgets={"t": 1.0})
+        with lab.connect("alice.syft") as session, pytest.raises(errors.RefusedError, match="is a tensor"):
+            session._ask(m.Price("t", 1, b'{"aggregate":"count"}', 1000, 0), m.Priced)
+    finally:
+        owner.stop()
