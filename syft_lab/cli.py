@@ -15,7 +15,7 @@ from syft_lab.identity import Keys, PublicKeys, Trust
 from syft_lab.receipt import Receipt
 
 _NEEDED = ("cryptography", "ipykernel", "ipython", "msgpack", "numpy", "opendp", "pandas", "polars", "pyarrow", "pyzmq")
-_OPTIONAL = {"torch": "tensors", "segno": "qr", "statsmodels": "demo", "nbclient": "demo"}
+_OPTIONAL = {"torch": "tensors", "scikit-learn": "code", "segno": "qr", "statsmodels": "demo", "nbclient": "demo"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,6 +161,9 @@ def _doctor(parsed: argparse.Namespace) -> int:
         version = _version(name)
         print(f"{name:<12} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
     print(f"device       {_device()}")
+    from syft_lab.kernel.executor import levels
+
+    print(f"isolation    {levels.probe()}")
     print(f"curve        {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
     folder = state.home()
     print(

@@ -55,6 +55,7 @@ IN_FLIGHT = 16
 GROUP_SIZES = (100, 1_000, 10_000, 100_000)
 WATCH_MS = 15_000
 RETRY_SECONDS = (0.2, 5.0)
+MALFORMED = "what the owner says of a request is malformed; tell the owner"
 M = TypeVar("M", bound=m.Message)
 Asked = m.Release | m.File | m.Collect
 
@@ -454,10 +455,13 @@ class Session:
 
     def _meet(self, public: dict[str, Any]) -> RemoteRequest:
         """The request that these facts are about, brought up to date. On the loop."""
-        found = self._requests.get(public["request"])
-        if found is None:
-            found = self._requests[public["request"]] = RemoteRequest(self, {**public, "entry": -1})
-        found.update(public)
+        try:
+            found = self._requests.get(public["request"])
+            if found is None:
+                found = self._requests[public["request"]] = RemoteRequest(self, {**public, "entry": -1})
+            found.update(public)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise LabError(MALFORMED) from None
         return found
 
     def _hear(self, reply: m.Requests) -> None:
@@ -484,7 +488,8 @@ class Session:
             except (ConnectionLost, UnreachableError, BusyError):  # the owner restarts, or this machine slept
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, RETRY_SECONDS[1])
-            except LabError as error:  # revoked, or a fault: waiting longer would not help
+            except Exception as fault:  # revoked, or a fault: waiting longer would not help
+                error = fault if isinstance(fault, LabError) else LabError(MALFORMED)
                 for request in self._requests.values():
                     request.fail(error)
                 return

@@ -11,6 +11,7 @@ from syft_lab import values
 from syft_lab.errors import FailedError, UsageError
 from syft_lab.kernel.console import Card
 from syft_lab.kernel.desk import OPEN, Desk, Row
+from syft_lab.widgets.cards import visible
 
 STATES = {
     "filed": "waits for you", "approved": "approved, about to run", "running": "running", "review": "ran; awaits your release",
@@ -97,8 +98,8 @@ class Request:
 
     @property
     def log(self) -> str:
-        """What the run printed, with its traceback if it failed. For you alone."""
-        return str((self.run or {}).get("log", ""))
+        """What the run printed, with its traceback if it failed; control characters are spelled out. For you alone."""
+        return visible(str((self.run or {}).get("log", "")).expandtabs())
 
     @property
     def result(self) -> dict[str, Any]:

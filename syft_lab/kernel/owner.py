@@ -95,7 +95,14 @@ class Owner:
 
     def _make_service(self) -> Service:
         service = Service(
-            self.name, self.keys, self._journal, self._registry, self._store, self._desk, self.isolation, self.console.say
+            self.name,
+            self.keys,
+            self._journal,
+            self._registry,
+            self._store,
+            self._desk,
+            self._executor.level.label,
+            self.console.say,
         )
         service.next_keys = self._next_keys()
         service.manager = lambda action: manage(self.requests, action)

@@ -118,7 +118,7 @@ class Runs:
             self._desk.broke(row, "the owner has revoked the access it was filed with")
             return
         seed = secrets.randbits(63)
-        details = {"seed": seed, "isolation": str(self._executor.level), "software": f"syft-lab {__version__}"}
+        details = {"seed": seed, "isolation": self._executor.level.label, "software": f"syft-lab {__version__}"}
         try:
             self._executor.warm()
             used = self._desk.start(row, {**details, "limits": asdict(self.limits)})

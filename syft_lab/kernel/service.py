@@ -39,7 +39,7 @@ from syft_lab.wire.loop import LoopThread
 from syft_lab.wire.zmq_link import ZmqServer
 
 MAX_PAYLOAD = 1 << 20
-MAX_WAIT_MS, MAX_LISTED = 20_000, 500
+MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 Notify = Callable[[str], None]
 
@@ -338,10 +338,10 @@ class Service:
         self._waiting[changed] = analyst.name
         try:
             while True:
-                rows = self._desk.rows(analyst.name, message.after)[-MAX_LISTED:]
+                at, found = await asyncio.to_thread(self._news, analyst, message.after)
                 left = end - asyncio.get_running_loop().time()
-                if rows or left <= 0 or self._loop is None:
-                    break
+                if found or left <= 0 or self._loop is None:
+                    return m.Requests([canonical.dumps({"at": at, "requests": found})])
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await changed.wait()
@@ -349,8 +349,11 @@ class Service:
                 self._registry.analyst(analyst.keys.curve)  # a revocation ends the wait
         finally:
             del self._waiting[changed]
-        at = max((r.entry for r in rows), default=message.after)
-        return m.Requests([canonical.dumps({"at": at, "requests": [self._desk.public(r) for r in rows]})])
+
+    def _news(self, analyst: Analyst, after: int) -> tuple[int, list[dict[str, Any]]]:
+        """The newest requests of an analyst that changed after an entry, and the entry to ask from next time."""
+        rows = self._desk.rows(analyst.name, after)[-MAX_LISTED:]
+        return max((r.entry for r in rows), default=after), [self._desk.public(r) for r in rows]
 
     def _wake(self, row: Row) -> None:
         """From any thread: those who wait for this analyst's requests look again."""

@@ -80,6 +80,7 @@ BOMBS = {
     "fork": ("import os\nwhile True: os.fork()", {}, "raised an error"),
     "disk": ("while True: open('/tmp/x', 'wb').write(b'x' * (1 << 20))", {}, "raised an error"),
     "crash": ("import ctypes; ctypes.string_at(0)", {}, "segmentation fault"),
+    "kill": ("import signal, threading; signal.pthread_kill(threading.get_ident(), 9)", {}, "was killed"),
     "abort": ("import os; os.abort()", {}, "aborted"),
     "exit": ("import os; os._exit(0)", {"returns": ["x"]}, "without a result"),
     "recursion": ("def f(): f()\nf()", {}, "raised an error"),

@@ -118,13 +118,14 @@ def test_what_an_analyst_writes_is_text_on_the_page(page, server, place):
         book.shot("inbox-hostile", page.get_by_label("inbox of requests"))
 
 
-def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, monkeypatch):
-    owner = lab.Owner.start("status-owner")
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, app):
+    owner = lab.Owner.start(f"status-{app}")
     space: dict = {}
     exec(TABLE, space)
     owner.publish(space["patients"], "patients", population="clinic", privacy_unit="row", bounds={"age": (0, 110), "los_days": (0, 60)},
                   categories={"ward": ["er", "icu", "ward"]}, budget=lab.Budget(3))  # fmt: skip
-    owner.invite("alice", budgets={"clinic": 1.0}, path=place / "status.syft")
+    owner.invite("alice", budgets={"clinic": 1.0}, path=place / f"status-{app}.syft")
     try:
         remote = (
             "%%remote status_owner --use patients --return coef score by_ward --reason 'readmission model, study 12'\n" + CODE
@@ -140,7 +141,7 @@ def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, mo
         request = owner.requests.number(1)
         request.approve(digest=request.digest)
         page.locator("b", has_text="awaiting release").wait_for(timeout=30_000)
-        book.shot("status-light")
+        book.shot(f"status-{app}-light")
         request.release()
         page.get_by_text("the values are here").wait_for(timeout=10_000)
         page.get_by_label("state of a request").nth(1).get_by_role("button", name="Cancel").click()
@@ -148,20 +149,23 @@ def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, mo
         assert owner.requests.number(2).state == "cancelled"
         assert "slept" not in book.text(3)
         book.theme(dark=True)
-        book.shot("status-dark")
+        book.shot(f"status-{app}-dark")
         page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
         book.finish(3)
         assert "exact value" in book.run(4)
-        book.shot("status-result")
+        book.shot(f"status-{app}-result")
     finally:
         owner.stop()
 
 
-def test_gauge_console_and_pointer_answer_while_a_cell_runs(page, server, place):
-    cells = [host("clinic", place), "owner.gauge", "%owner status", f"%connect {place / 'clinic.syft'}", "clinic['patients'].view()",
-             "owner.policy.allow('dp', dataset='patients', epsilon_per_query=0.5)\nclinic['patients'].age.sum().release(epsilon=0.5)",
+@pytest.mark.parametrize("app", ["lab", "notebook"])
+def test_gauge_console_and_pointer_answer_while_a_cell_runs(page, server, place, app):
+    name = f"clinic-{app}"
+    bound = name.replace("-", "_")
+    cells = [host(name, place), "owner.gauge", "%owner status", f"%connect {place / f'{name}.syft'}", f"{bound}['patients'].view()",
+             f"owner.policy.allow('dp', dataset='patients', epsilon_per_query=0.5)\n{bound}['patients'].age.sum().release(epsilon=0.5)",
              BUSY]  # fmt: skip
-    book = Notebook(page, server, "three.ipynb", cells)
+    book = Notebook(page, server, f"three-{app}.ipynb", cells, app=app)
     for index in range(4):
         book.run(index)
     for index in (5, 4):
@@ -169,29 +173,29 @@ def test_gauge_console_and_pointer_answer_while_a_cell_runs(page, server, place)
     page.locator(".syft-dial .main-svg").first.wait_for(timeout=30_000)
     book.start(6)
     page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
-    with lab.connect("clinic") as session, pytest.raises(errors.RefusedError):
+    with lab.connect(name) as session, pytest.raises(errors.RefusedError):
         session["patients"].age.sum().release(epsilon=0.6)
     gauge = page.get_by_label("budget", exact=True)
     gauge.get_by_role("button", name="Refresh").click()
     page.get_by_text("as of ").wait_for(timeout=10_000)
     gauge.scroll_into_view_if_needed()
-    book.shot("gauge-light", gauge)
+    book.shot(f"gauge-{app}-light", gauge)
     console = page.get_by_label("owner's console").last
     console.get_by_role("button", name="Verify journal").click()
     page.get_by_text("The journal holds").wait_for(timeout=20_000)
-    book.shot("console-light", console)
+    book.shot(f"console-{app}-light", console)
     view = page.get_by_label("pointer to a table")
     view.get_by_role("button", name="Show mock rows").click()
     view.get_by_text("Mock rows 1 to 10 of 100").wait_for(timeout=10_000)
     view.get_by_role("button", name="Next").click()
     view.get_by_text("Mock rows 11 to 20 of 100").wait_for(timeout=10_000)
-    book.shot("pointer-light", view)
+    book.shot(f"pointer-{app}-light", view)
     assert "slept" not in book.text(6)
     book.theme(dark=True)
     page.set_viewport_size({"width": 700, "height": 960})
-    for name, target in (("gauge", gauge), ("console", console), ("pointer", view)):
+    for what, target in (("gauge", gauge), ("console", console), ("pointer", view)):
         target.scroll_into_view_if_needed()
-        book.shot(f"{name}-dark-narrow", target)
+        book.shot(f"{what}-{app}-dark-narrow", target)
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
 
 

@@ -44,8 +44,13 @@ class Level:
         """The command that goes before Python's."""
         return _bubblewrap() if self.name == "L3" else []
 
+    @property
+    def label(self) -> str:
+        """What analysts and receipts are told: nothing about the machine."""
+        return f"{self.name}, {MEANING[self.name]}"
+
     def __str__(self) -> str:
-        return f"{self.name}, {MEANING[self.name]}" + (f" ({self.why})" if self.why else "")
+        return self.label + (f" ({self.why})" if self.why else "")
 
 
 def probe(strongest: str | None = None) -> Level:
