@@ -135,7 +135,7 @@ class Listing:
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
-            (str(r.number), r.state, ", ".join(r.results), r.facts["cell"]["reason"], r.why) for r in reversed(self.requests)
+            (str(r.number), r.state, ", ".join(r.returns), r.facts["cell"]["reason"], r.why) for r in reversed(self.requests)
         ]
 
     def __repr__(self) -> str:
@@ -171,7 +171,7 @@ def show(request: RemoteRequest) -> None:
 
     def look() -> dict[str, Any]:
         return {"owner": request.owner, "number": request.number, "state": request.state, "why": request.why,
-                "returns": list(request.results)}  # fmt: skip
+                "returns": request.returns}  # fmt: skip
 
     panel = RequestStatus(look, {"cancel": lambda _: request.cancel()}, lambda: request.progress)
     handle = display(panel, display_id=True)
@@ -191,7 +191,7 @@ def wait(request: RemoteRequest) -> None:
         while not request.settled:
             time.sleep(WAIT_SLICE)
     except KeyboardInterrupt:
-        print(f"the wait ended; request {request.number} goes on: {', '.join(request.results)}.get() waits again, "
+        print(f"the wait ended; request {request.number} goes on: {', '.join(request.returns)}.get() waits again, "
               f"%requests cancel {request.number} takes it back")  # fmt: skip
         raise
     for result in request.results.values():

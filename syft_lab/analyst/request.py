@@ -14,7 +14,7 @@ from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
-    from syft_lab.analyst.session import Session
+    from syft_lab.analyst.filings import Filings
 
 STATES = {
     "filed": "filed; the owner decides", "approved": "approved; about to run", "running": "running",
@@ -27,11 +27,12 @@ OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted")
 class RemoteRequest:
     """One's own request at an owner. ``results`` are futures by name; `on_change` hears of every new state."""
 
-    def __init__(self, session: Session, public: dict[str, Any]) -> None:
-        self._session = session
+    def __init__(self, filings: Filings, owner: str, public: dict[str, Any]) -> None:
+        self._filings, self.owner = filings, owner
         self.facts = public
+        self.wanted = False  # whether its values are fetched once they are released
         self._futures: dict[str, Future[Released]] = {n: Future() for n in public["cell"]["returns"]}
-        self.results = {n: Result(f, n, self) for n, f in self._futures.items()}
+        self._results = {n: Result(f, n, self) for n, f in self._futures.items()}
         self._listeners: list[Callable[[RemoteRequest], None]] = []
 
     @property
@@ -45,9 +46,15 @@ class RemoteRequest:
         return int(self.facts["number"])
 
     @property
-    def owner(self) -> str:
-        """Whose decision it is."""
-        return self._session.owner
+    def returns(self) -> list[str]:
+        """Names of what it returns."""
+        return list(self._futures)
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """A `Result` for each name; asking for them has them fetched once they are released."""
+        self._filings.want(self)
+        return dict(self._results)
 
     @property
     def state(self) -> str:
@@ -72,12 +79,12 @@ class RemoteRequest:
     @property
     def progress(self) -> str:
         """State and age, in words."""
-        text = f"request {self.number} at {self._session.owner}: {STATES.get(self.state, self.state)}"
+        text = f"request {self.number} at {self.owner}: {STATES.get(self.state, self.state)}"
         return f"{text} ({self.why})" if self.why else f"{text}, {_age(self.facts['filed'])}"
 
     def cancel(self) -> None:
         """Take it back, also while it runs; raises UsageError once it is over."""
-        self._session.cancel(self)
+        self._filings.cancel(self)
 
     def on_change(self, hear: Callable[[RemoteRequest], None]) -> None:
         """Call ``hear`` at every change from now on, in the session's thread."""
@@ -125,7 +132,7 @@ class RemoteRequest:
             hear(self)
 
     def __repr__(self) -> str:
-        return f"<{self.progress}; returns {', '.join(self.results)}>"
+        return f"<{self.progress}; returns {', '.join(self.returns)}>"
 
     def _repr_html_(self) -> str:
         cell = self.facts["cell"]
@@ -138,7 +145,7 @@ class RemoteRequest:
             ("filed", _age(self.facts["filed"])),
             ("digest", self.digest),
         ]
-        return cards.card(f"Request {self.number} at {self._session.owner}", cards.facts(pairs))
+        return cards.card(f"Request {self.number} at {self.owner}", cards.facts(pairs))
 
 
 def _age(time: str) -> str:

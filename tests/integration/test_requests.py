@@ -192,7 +192,7 @@ def test_others_requests_do_not_exist(owner, session):
     with lab.connect("bob.syft", alias="bobs") as bob:
         assert bob.requests == []
         with pytest.raises(errors.UsageError, match="no request"):
-            bob.cancel(asked)
+            bob._filed.cancel(asked)
         with pytest.raises(errors.UsageError, match="no request"):
             bob._ask(m.Collect(asked.id, 0), m.Collected)
         assert bob.file(cell()).number == 2

@@ -1,0 +1,158 @@
+"""Cells that one analyst filed at one owner: filed once, followed in one long poll, their results fetched when wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from typing import Any
+
+from syft_lab import canonical, values
+from syft_lab.analyst.link import ANSWER_SECONDS, PATIENCE_SECONDS, QUESTION_SECONDS, Link, json_of
+from syft_lab.analyst.request import RemoteRequest
+from syft_lab.cell import Cell, check, parse
+from syft_lab.errors import BusyError, ConnectionLost, LabError, UnreachableError, VerificationError, WireError
+from syft_lab.receipt import LIMIT, Head, Receipt
+from syft_lab.wire import messages as m
+
+WATCH_MS = 15_000
+RETRY_SECONDS = (0.2, 5.0)
+MALFORMED = "what the owner says of a request is malformed; tell the owner"
+Collected = tuple[dict[str, values.Value], Receipt]
+CLOSED = "the session was closed; connect again: the request goes on, and %requests finds it"
+
+
+class Filings:
+    """The requests of a session. What it awaits runs on the link's loop."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._known: dict[str, RemoteRequest] = {}
+        self._seen = -1
+        self._following: asyncio.Task[None] | None = None
+
+    def all(self) -> list[RemoteRequest]:
+        """All requests that the owner lists, oldest first."""
+        self._link.check_open()
+
+        async def work() -> list[RemoteRequest]:
+            self._hear(await self._link.asking(m.Watch(-1, 0), m.Requests, ANSWER_SECONDS))
+            self._follow()
+            return sorted(self._known.values(), key=lambda r: r.number)
+
+        return self._link.run(work(), ANSWER_SECONDS)
+
+    def file(self, cell: Cell) -> RemoteRequest:
+        """File a cell; gives its request."""
+        self._link.check_open()
+        check(cell)
+        message = m.File(secrets.token_hex(16), canonical.dumps(cell.to_json()))
+
+        async def work() -> RemoteRequest:
+            reply, _ = await self._link.persistently(message, m.Filed)
+            found = self._meet(canonical.loads(reply.request))
+            if canonical.dumps(found.facts["cell"]) != message.terms:
+                raise VerificationError("the owner filed another cell than this one; tell the owner")
+            found.wanted = True
+            self._follow()
+            return found
+
+        return self._link.run(work(), PATIENCE_SECONDS + QUESTION_SECONDS)
+
+    def cancel(self, request: RemoteRequest) -> None:
+        """Take a request back; raises UsageError once it is over."""
+
+        async def work() -> None:
+            reply = await self._link.asking(m.Cancel(request.id), m.Filed, ANSWER_SECONDS)
+            self._meet(canonical.loads(reply.request))
+
+        self._link.check_open()
+        self._link.run(work(), ANSWER_SECONDS)
+
+    def want(self, request: RemoteRequest) -> None:
+        """Somebody asks for the results of a request: fetch them when they are released. From any thread."""
+
+        async def work() -> None:
+            request.wanted = True
+            if self._following is not None and request.state == "released":
+                self._following.cancel()  # it may be in the middle of a long poll
+            self._follow()
+
+        if not request.wanted:
+            self._link.check_open()
+            self._link.run(work(), ANSWER_SECONDS)
+
+    def end(self) -> None:
+        """The session is closed: what is open will not come through it."""
+        if self._following is not None:
+            self._following.cancel()
+        for request in self._known.values():
+            request.fail(ConnectionLost(CLOSED))
+
+    def _meet(self, public: dict[str, Any]) -> RemoteRequest:
+        """The request that these facts are about, brought up to date."""
+        try:
+            found = self._known.get(public["request"])
+            if found is None:
+                found = self._known[public["request"]] = RemoteRequest(self, self._link.owner, {**public, "entry": -1})
+            found.update(public)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise LabError(MALFORMED) from None
+        return found
+
+    def _hear(self, reply: m.Requests) -> None:
+        said = json_of(reply)
+        for public in said["requests"]:
+            self._meet(public)
+        self._seen = max(self._seen, said["at"])
+
+    def _follow(self) -> None:
+        """Keep following what is open, in one long poll for all of it."""
+        if self._following is None or self._following.done() or self._following.cancelling():
+            self._following = asyncio.get_running_loop().create_task(self._news())
+
+    async def _news(self) -> None:
+        pause = RETRY_SECONDS[0]
+        while True:
+            try:
+                for request in [r for r in self._known.values() if r.wanted and r.state == "released" and not r.settled]:
+                    await self._collect(request)
+                if all(r.settled or r.state == "released" for r in self._known.values()):
+                    return
+                watch = m.Watch(self._seen, WATCH_MS)
+                self._hear(await self._link.asking(watch, m.Requests, WATCH_MS / 1000 + ANSWER_SECONDS))
+                pause = RETRY_SECONDS[0]
+            except (ConnectionLost, UnreachableError, BusyError):  # the owner restarts, or this machine slept
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, RETRY_SECONDS[1])
+            except Exception as fault:  # revoked, or a fault: waiting longer would not help
+                error = fault if isinstance(fault, LabError) else LabError(MALFORMED)
+                for request in self._known.values():
+                    request.fail(error)
+                return
+
+    async def _collect(self, request: RemoteRequest) -> None:
+        """Fetch released values, and check them and their receipt against what was filed."""
+        reply, sent = await self._link.persistently(m.Collect(request.id, 0), m.Collected)
+        try:
+            request.resolve(*self._checked(request, reply, sent))
+        except (VerificationError, WireError) as error:
+            request.fail(error)
+
+    def _checked(
+        self, request: RemoteRequest, reply: m.Collected, sent: Head | None
+    ) -> tuple[dict[str, values.Value], Receipt]:
+        if len(reply.payload) != 2:
+            raise WireError("the owner's answer has no result; tell the owner")
+        proof, blob = reply.payload
+        receipt, said = self._link.check_receipt(canonical.loads(bytes(proof), limit=LIMIT), sent, "exact")
+        asked = (self._link.analyst, request.id, request.digest, request.facts["cell"])
+        if asked != (said["analyst"], said["request"], said["digest"], said["cell"]):
+            raise VerificationError("the receipt is about another request than this one; tell the owner")
+        cell = parse(canonical.dumps(said["cell"]))
+        if cell.digest([d["commitment"] for d in said["data"]], said["environment"]) != said["digest"]:
+            raise VerificationError("the receipt's digest is not that of what it says has run; tell the owner")
+        if hashlib.sha256(blob).hexdigest() != said["result"]:
+            raise VerificationError("the values are not those that the receipt is about; tell the owner")
+        self._link.took(receipt)
+        return values.decode(blob, list(cell.returns)), receipt
