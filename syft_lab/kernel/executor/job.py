@@ -20,10 +20,9 @@ from typing import Any
 
 from syft_lab import values
 from syft_lab.errors import UsageError
+from syft_lab.kernel.executor import READY, guard
 from syft_lab.kernel.executor import data as tables
-from syft_lab.kernel.executor import guard
 
-READY = b"R"
 CELL = "<approved cell>"
 MAX_TOUCHED = 200
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from syft_lab import canonical, values
 from syft_lab.errors import StateError, UsageError, WireError
-from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor import READY, levels
 from syft_lab.kernel.executor.data import Data, sealed
 
 BOOT_SECONDS = 120.0
@@ -277,6 +277,7 @@ class _Watch:
         if fd == self.out_fd:
             if not self.ready:
                 self.ready = time.perf_counter() - start
+                self._look()  # what it has now is the fork server's; what comes is its own
                 if self.began is not None:
                     self.began()
             if len(self.out) + len(part) > self.job.limits.output + MAX_REPORT:
@@ -325,7 +326,7 @@ class _Watch:
         status = self.ended["status"] if self.ended else int(signal.SIGKILL)
         if not why:
             try:
-                error, touched, blob = _parse(bytes(self.out), self.job)
+                error, touched, blob = parse(bytes(self.out), self.job)
                 why = "" if error is None else _explain(error)
             except WireError as fault:
                 why, blob = f"it ended without a result ({fault})", b""
@@ -356,10 +357,10 @@ def _explain(error: Mapping[str, Any]) -> str:
     return "the code raised an error on the real data"
 
 
-def _parse(out: bytes, job: Job) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], bytes]:
+def parse(out: bytes, job: Job) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], bytes]:
     """The report and the checked blob in what a job wrote; raises WireError."""
     length = int.from_bytes(out[1:5], "little")
-    if len(out) < 5 or length > MAX_REPORT or 5 + length > len(out):
+    if len(out) < 5 or out[:1] != READY or length > MAX_REPORT or 5 + length > len(out):
         raise WireError("no report")
     report = canonical.loads(out[5 : 5 + length], limit=MAX_REPORT)
     if not isinstance(report, dict) or set(report) != {"error", "touched"}:
