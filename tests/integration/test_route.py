@@ -31,8 +31,8 @@ kernel.comm_manager.register_target("theirs", lambda comm, message: handler(comm
 print("said:", route.install(kernel))
 """
 BUSY = {
-    "sleep": "import time; time.sleep(6)",
-    "loop": "end = __import__('time').monotonic() + 6\nwhile __import__('time').monotonic() < end: pass",
+    "sleep": "import time; time.sleep(3)",
+    "loop": "end = __import__('time').monotonic() + 3\nwhile __import__('time').monotonic() < end: pass",
 }
 
 

@@ -7,7 +7,7 @@ from .jupyter import CHROMIUM, FLAGS, Server
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make installs it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: sudo apt-get install chromium")
@@ -17,14 +17,14 @@ def place(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(place):
     running = Server(place)
     yield running
     running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(place):
     with sync_api.sync_playwright() as play:
         running = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)

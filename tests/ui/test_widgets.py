@@ -127,12 +127,10 @@ def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, ap
                   categories={"ward": ["er", "icu", "ward"]}, budget=lab.Budget(3))  # fmt: skip
     owner.invite("alice", budgets={"clinic": 1.0}, path=place / f"status-{app}.syft")
     try:
-        remote = (
-            "%%remote status_owner --use patients --return coef score by_ward --reason 'readmission model, study 12'\n" + CODE
-        )
-        book = Notebook(page, server, "status.ipynb", [
-            f"%load_ext syft_lab\n%connect {place / 'status.syft'}", remote,
-            "%%remote status_owner --use patients --return m\nm = patients.age.mean()", BUSY, "coef"])  # fmt: skip
+        remote = f"%%remote status_{app} --use patients --return coef score by_ward --reason 'readmission model, study 12'\n"
+        quick = f"%%remote status_{app} --use patients --return m\nm = patients.age.mean()"
+        cells = [f"%load_ext syft_lab\n%connect {place / f'status-{app}.syft'}", remote + CODE, quick, BUSY, "coef"]
+        book = Notebook(page, server, f"status-{app}.ipynb", cells, app=app)
         book.run(0)
         for index in (1, 2):
             book.run(index)
