@@ -18,7 +18,7 @@ STATES = {
     "released": "released", "denied": "denied", "withheld": "withheld", "failed": "failed", "cancelled": "cancelled",
     "interrupted": "interrupted",
 }  # fmt: skip
-PREVIEW_ROWS, PREVIEW_TEXT = 8, 4_000
+PREVIEW_ROWS, PREVIEW_TEXT, LISTED = 8, 4_000, 200
 
 
 class Request:
@@ -151,15 +151,7 @@ class Request:
 
     def facts(self) -> dict[str, Any]:
         """Everything but private data, for a widget or a terminal: no result, no log."""
-        row = self._row
-        cell, filed = self._desk.cell(row), self._desk.public(row)
-        ran = self._desk.noted(row, "run")
-        return {
-            "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest, "state": row.state,
-            "says": STATES[row.state], "why": row.why, "filed": filed["filed"], "changed": filed["changed"], "code": cell.code,
-            "reason": cell.reason, "datasets": self.datasets, "outputs": list(cell.returns), "params": dict(cell.params),
-            "mock": self.mock, "seconds": None if ran is None else ran["seconds"], "open": row.state in OPEN,
-        }  # fmt: skip
+        return facts(self._desk, self._row)
 
     def preview(self) -> list[dict[str, Any]]:
         """What would leave: names, types, sizes and the first values, as text. Private: show it to the owner only."""
@@ -222,6 +214,18 @@ def _preview(value: values.Value) -> str:
     return np.array2string(np.asarray(value.value()), threshold=40, edgeitems=4, precision=6)[:PREVIEW_TEXT]
 
 
+def facts(desk: Desk, row: Row) -> dict[str, Any]:
+    """What may be shown, and saved, of a request: see `Request.facts`."""
+    said = desk.public(row)
+    cell = said["cell"]
+    return {
+        "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest, "state": row.state,
+        "says": STATES[row.state], "why": row.why, "filed": said["filed"], "changed": said["changed"], "code": cell["code"],
+        "reason": cell["reason"], "datasets": [f"{n} v{v}" for n, v in cell["use"]], "outputs": cell["returns"],
+        "params": cell["params"], "mock": desk.noted(row, "mock"), "open": row.state in OPEN,
+    }  # fmt: skip
+
+
 class Requests(Sequence[Request]):
     """``owner.requests``: all requests, the newest first; those that wait for you come before the others."""
 
@@ -249,6 +253,13 @@ class Requests(Sequence[Request]):
             raise UsageError("there are no requests yet")
         return Request(self._desk, ids[index])
 
+    def shown(self, over: int) -> tuple[list[dict[str, Any]], int]:
+        """The facts of all that are open and of the newest ``over`` others, and how many others there are."""
+        rows = self._desk.rows()
+        open_now = [r for r in reversed(rows) if r.state in OPEN]
+        others = [r for r in reversed(rows) if r.state not in OPEN]
+        return [facts(self._desk, r) for r in (*open_now, *others[:over])], len(others)
+
     def __iter__(self) -> Iterator[Request]:
         return iter(self[:])
 
@@ -265,7 +276,7 @@ def manage(requests: Requests, action: dict[str, Any]) -> Any:
     """What a terminal asks for: list, show, approve, deny, release, withhold, cancel; raises UsageError."""
     do = action.get("do")
     if do == "list":
-        return [r.facts() for r in requests]
+        return requests.shown(LISTED)[0]
     request = requests.number(action.get("request", ""))
     if do == "show":
         return {**request.facts(), "behaviour": behaviour(request.mock),

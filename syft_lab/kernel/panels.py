@@ -45,13 +45,10 @@ class Panels:
             return owner.requests.number(str(command.get("id", "")))
 
         def look() -> dict[str, Any]:
-            said = [r.facts() for r in owner.requests]
-            over = [s for s in said if not s["open"]]
-            shown = [s for s in said if s["open"]][:SHOWN] + over[:SHOWN]
+            shown, over = owner.requests.shown(SHOWN)
             for one in shown:
                 one["tokens"], one["behaviour"] = tokens(one.pop("code")), behaviour(one.pop("mock"))
-                del one["seconds"]  # of the run on the data; the view is saved with the notebook
-            return {"owner": owner.name, "requests": shown, "over": len(over)}
+            return {"owner": owner.name, "requests": shown, "over": over}
 
         def preview(command: dict[str, Any]) -> dict[str, Any]:
             chosen = request(command)

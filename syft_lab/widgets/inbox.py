@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from pygments import lexers, token
@@ -26,6 +27,7 @@ class Inbox(Panel):
         super().__init__(look, commands, text)
 
 
+@lru_cache(256)  # a card is drawn anew at each change of any request
 def tokens(code: str) -> list[tuple[str, str]]:
     """Python code as (kind, text) pairs that a page colours; the texts together are the code."""
     if len(code) > MAX_COLOURED:

@@ -21,5 +21,5 @@ export default widget((view, root, ask, say) => {
     view.why ? el("div", {}, view.why) : null,
     el("div", { class: "syft-dim" }, view.state === "released"
       ? `${view.returns.join(", ")}: the values are here`
-      : `returns ${view.returns.join(", ")}; the notebook stays free`)));
+      : `returns ${view.returns.join(", ")}${ended ? "" : "; the notebook stays free"}`)));
 }, "state of a request");

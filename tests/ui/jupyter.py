@@ -89,6 +89,7 @@ class Notebook:
         page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
         page.evaluate("""async () => { const p = window.jupyterapp.shell.currentWidget;
             await p.context.ready; await p.sessionContext.ready; await p.sessionContext.session.kernel.info; }""")
+        self.theme(dark=False)
 
     def start(self, index: int) -> None:
         """Begin a cell, and wait until the kernel has it."""
