@@ -113,9 +113,12 @@ class Journal:
             return Entry(seq, data, kind, now, content)
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows of a view."""
+        """Rows of a view; raises StateError once the journal is closed."""
         with self._lock:
-            return self._db.execute(sql, values).fetchall()
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.ProgrammingError:
+                raise StateError("the owner is stopped; start it again: %owner start NAME") from None
 
     def entry(self, seq: int) -> Entry:
         """The entry at position ``seq`` (from 0)."""

@@ -121,6 +121,12 @@ class Runs:
         details = {"seed": seed, "isolation": self._executor.level.label, "software": f"syft-lab {__version__}"}
         try:
             self._executor.warm()
+        except StateError as error:  # it tells of this machine: for the owner only
+            if not self._stopping:
+                self._desk.broke(row, "the owner's machine can't run code now; ask the owner")
+                self._notify(f"request {row.number} could not run: {error}")
+            return
+        try:
             used = self._desk.start(row, {**details, "limits": asdict(self.limits)})
         except StateError as error:
             self._desk.broke(row, str(error))

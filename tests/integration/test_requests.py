@@ -527,3 +527,26 @@ def test_what_is_no_tensor_to_publish_is_refused_in_words(home):
             session._ask(m.Price("t", 1, b'{"aggregate":"count"}', 1000, 0), m.Priced)
     finally:
         owner.stop()
+
+
+def test_a_request_of_a_stopped_owner_says_so(owner, session):
+    session.file(cell())
+    request = owner.requests[0]
+    owner.stop()
+    for use in (lambda: request.state, lambda: request.deny("no"), lambda: list(owner.requests), lambda: repr(request)):
+        with pytest.raises(errors.StateError, match="stopped"):
+            use()
+
+
+def test_what_went_wrong_on_the_owners_machine_stays_there(owner, session, monkeypatch):
+    monkeypatch.setattr(
+        "syft_lab.kernel.executor.levels.python", lambda: [sys.executable, "-c", "raise SystemExit('/home/ada/secret')"]
+    )
+    asked = session.file(cell())
+    request = owner.requests[0]
+    request.approve(digest=request.digest)
+    until(owner, 1, "failed")
+    with pytest.raises(errors.FailedError, match="can't run code now") as caught:
+        asked.results["m"].get(20)
+    assert "ada" not in str(caught.value)
+    assert "/home/ada/secret" in repr(owner.console.card())
