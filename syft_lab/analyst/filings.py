@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import time
 from typing import Any
 
 from syft_lab import canonical, values
 from syft_lab.analyst.link import ANSWER_SECONDS, PATIENCE_SECONDS, QUESTION_SECONDS, Link, json_of
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.cell import Cell, check, parse
-from syft_lab.errors import BusyError, ConnectionLost, LabError, UnreachableError, VerificationError, WireError
+from syft_lab.errors import (
+    BusyError,
+    ConnectionLost,
+    KeyMismatchError,
+    LabError,
+    UnreachableError,
+    VerificationError,
+    WireError,
+)
 from syft_lab.receipt import LIMIT, Head, Receipt
 from syft_lab.wire import messages as m
 
@@ -112,7 +121,7 @@ class Filings:
             self._following = asyncio.get_running_loop().create_task(self._news())
 
     async def _news(self) -> None:
-        pause = RETRY_SECONDS[0]
+        pause, well = RETRY_SECONDS[0], time.monotonic()
         while True:
             try:
                 for request in [r for r in self._known.values() if r.wanted and r.state == "released" and not r.settled]:
@@ -121,11 +130,15 @@ class Filings:
                     return
                 watch = m.Watch(self._seen, WATCH_MS)
                 self._hear(await self._link.asking(watch, m.Requests, WATCH_MS / 1000 + ANSWER_SECONDS))
-                pause = RETRY_SECONDS[0]
-            except (ConnectionLost, UnreachableError, BusyError):  # the owner restarts, or this machine slept
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, RETRY_SECONDS[1])
-            except Exception as fault:  # revoked, or a fault: waiting longer would not help
+                pause, well = RETRY_SECONDS[0], time.monotonic()
+            except Exception as fault:
+                # The owner restarts, or this machine slept: wait on. An address that answers with another key may be a
+                # socket that is just closing, so that is believed only after a while. Revoked, or a fault: it is over.
+                patient = isinstance(fault, KeyMismatchError) and time.monotonic() - well < PATIENCE_SECONDS
+                if patient or isinstance(fault, ConnectionLost | UnreachableError | BusyError):
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, RETRY_SECONDS[1])
+                    continue
                 error = fault if isinstance(fault, LabError) else LabError(MALFORMED)
                 for request in self._known.values():
                     request.fail(error)

@@ -248,7 +248,7 @@ class Link:
                 held = None if self._trust.head is None else Head.from_json(self._trust.head)
                 asked = message if isinstance(message, m.File) else replace(message, held=held.size if held else 0)
                 return await self.asking(asked, expected, QUESTION_SECONDS), held
-            except (ConnectionLost, UnreachableError) as error:
+            except (ConnectionLost, UnreachableError, KeyMismatchError) as error:  # the last: a socket that is just closing
                 if not began or self._closed:
                     raise
                 if time.monotonic() > end:

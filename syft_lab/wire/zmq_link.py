@@ -198,7 +198,16 @@ class ZmqTransport:
         """Send one wire message; waits while the link is full."""
         if self._lost:
             raise ConnectionLost(_BROKE)
-        await self._socket.send_multipart(frames, copy=False)
+        try:
+            await self._socket.send_multipart(frames, copy=False)
+        except asyncio.CancelledError:
+            # zmq.asyncio cancels what is pending when a socket is closed; nobody cancelled whoever sends here.
+            task = asyncio.current_task()
+            if self._socket.closed and (task is None or not task.cancelling()):
+                raise ConnectionLost(_BROKE) from None
+            raise
+        except zmq.ZMQError:
+            raise ConnectionLost(_BROKE) from None
 
     async def receive(self) -> Sequence[Frame]:
         """The next wire message; raises ConnectionLost once the owner is gone."""

@@ -1,5 +1,6 @@
 """Connecting, and every way it can fail: one clear line within three seconds, never a hang."""
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -10,12 +11,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import zmq
 
 import syft_lab as lab
 from syft_lab import errors
 from syft_lab.identity import Invitation, Keys, Trust
 from syft_lab.kernel import release
 from syft_lab.wire import messages
+from syft_lab.wire.zmq_link import ZmqTransport
 
 LIMIT = 3.0
 
@@ -304,3 +307,28 @@ def test_a_taken_port_is_one_line(owner, home):
     for odd in ("here", "1.2.3.4", "host:port", "127.0.0.1:70000"):
         with pytest.raises(errors.UsageError, match="host:port"):
             lab.Owner.start("hospital-c", listen=odd)
+
+
+def test_closing_a_link_that_is_full_breaks_what_is_being_sent_and_cancels_nobody():
+    """zmq.asyncio cancels pending sends when a socket closes; a task that nobody cancelled must not end as cancelled."""
+
+    async def work():
+        keys = Keys.generate()
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as deaf:  # it takes the handshake, and reads nothing
+            deaf.curve_server, deaf.curve_secretkey, deaf.rcvhwm, deaf.linger = True, keys.curve_secret.encode(), 1, 0
+            port = deaf.bind_to_random_port("tcp://127.0.0.1")
+            transport = await ZmqTransport.connect(f"127.0.0.1:{port}", keys.public.curve, Keys.generate(), 5)
+            sends = []
+            while True:
+                sends.append(asyncio.create_task(transport.send([b"x" * (1 << 20)])))
+                done, _ = await asyncio.wait(sends[-1:], timeout=0.5)
+                if not done:
+                    break
+            transport.close()
+            with pytest.raises(errors.ConnectionLost):
+                await sends[-1]
+            assert not sends[-1].cancelled()
+            with pytest.raises(errors.ConnectionLost):
+                await transport.send([b"M"])
+
+    asyncio.run(work())

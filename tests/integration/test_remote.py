@@ -45,6 +45,8 @@ def until(owner: Kernel, state: str) -> None:
 
 def test_a_cell_is_filed_approved_reviewed_and_released(pair):
     owner, analyst = pair
+    packages = analyst.run("print(sorted(hospital_a.environment))")
+    assert all(f"'{n}'" in packages for n in ("torch", "pandas", "numpy", "pyarrow", "scikit-learn"))
     shown = analyst.run(CELL)
     assert "request 1 at hospital-a: filed" in shown
     assert "waits for you" in owner.run("owner.inbox\nrequest = owner.requests[0]\nprint(request)")

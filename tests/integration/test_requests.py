@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -550,3 +551,24 @@ def test_what_went_wrong_on_the_owners_machine_stays_there(owner, session, monke
         asked.results["m"].get(20)
     assert "ada" not in str(caught.value)
     assert "/home/ada/secret" in repr(owner.console.card())
+
+
+def test_a_strangers_answer_at_the_owners_address_is_not_believed_at_once(home, owner, session):
+    """While an owner restarts, whatever answers at its port (here a plain TCP server) must not end what is awaited."""
+    asked = session.file(cell())
+    request = owner.requests[0].wait()
+    request.approve(digest=request.digest)
+    request.wait()
+    port = int(owner.address.rpartition(":")[2])
+    owner.stop()
+    with socket.create_server(("127.0.0.1", port), reuse_port=False) as stranger:
+        stranger.settimeout(30)
+        for _ in range(2):
+            stranger.accept()[0].close()
+    again = lab.Owner.start("hospital-a")
+    try:
+        assert not asked.settled
+        again.requests[0].release()
+        assert asked.results["m"].get(60) > 0
+    finally:
+        again.stop()
