@@ -12,10 +12,12 @@ without an entry that says who, or which rule, let it. What came of a run lies b
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import sqlite3
 import threading
@@ -36,7 +38,7 @@ from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.rulebook import rules
 
 OPEN = ("filed", "approved", "running", "review")
-MAX_OPEN, MAX_WHY = 100, 2_000
+MAX_OPEN, MAX_WHY, SALT = 100, 2_000, 32
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
 _COLUMNS = "request, number, analyst, digest, state, filed, entry, ran, rule, review, why"
 
@@ -214,9 +216,9 @@ class Desk:
     def release(self, request: str, by: str = "owner") -> Row:
         """Let the result of a run leave, as it was reviewed; writes the entry that the receipt is about."""
         row = self.row(request)
-        said, blob = self.terms(row), self.blob(row)
-        ran = self._journal.entry(row.ran or 0).body
-        if hashlib.sha256(blob).hexdigest() != ran["result"]:
+        said, (salt, blob) = self.terms(row), self._kept(row)
+        ran = self._journal.entry(row.ran).body if row.ran is not None else {}
+        if hmac.new(salt, blob, hashlib.sha256).hexdigest() != ran.get("commitment"):
             raise StateError(f"the kept result of request {row.number} is not the one that ran; withhold it, and run it again")
         datasets = {(d.name, d.version): d for d in self._catalogue.all()}
         used = [datasets[d["dataset"], d["version"]] for d in said["data"]]
@@ -224,7 +226,9 @@ class Desk:
             **{k: said[k] for k in ("request", "number", "analyst", "digest", "cell", "data", "environment")},
             "returns": said["cell"]["returns"],
             "populations": sorted({d.population for d in used}),
-            "result": ran["result"], "outputs": ran["outputs"], "isolation": ran["isolation"], "seed": ran["seed"], "by": by,
+            "result": hashlib.sha256(blob).hexdigest(),
+            "outputs": [v.describe() for v in values.decode(blob).values()],
+            "isolation": ran["isolation"], "seed": ran["seed"], "by": by,
             "guarantee": "an exact value, by the owner's approval (no differential privacy)",
             "neighbours": "nothing bounds what it tells about one person; the owner looked at it" if row.review else
             "nothing bounds what it tells about one person; a rule of the owner's let it leave unseen",
@@ -257,10 +261,11 @@ class Desk:
 
     def ran(self, row: Row, blob: bytes, details: Mapping[str, Any]) -> Row:
         """Keep the result of a run; it waits for the owner."""
-        outputs = [v.describe() for v in values.decode(blob).values()]
-        self._write(row.request, "result.bin", blob)
+        salt = secrets.token_bytes(SALT)
+        self._write(row.request, "result.bin", salt + blob)
         try:
-            self._move(row, "ran", {"result": hashlib.sha256(blob).hexdigest(), "outputs": outputs, **details})
+            # A plain digest of a number would let whoever reads the journal guess it.
+            self._move(row, "ran", {"commitment": hmac.new(salt, blob, hashlib.sha256).hexdigest(), **details})
         except UsageError:  # cancelled at the last moment
             self._forget_result(row)
             raise
@@ -286,10 +291,15 @@ class Desk:
 
     def blob(self, row: Row) -> bytes:
         """The kept result; raises UsageError where there is none."""
+        return self._kept(row)[1]
+
+    def _kept(self, row: Row) -> tuple[bytes, bytes]:
+        """The salt of the commitment to a result, and the result."""
         path = self._folder / row.request / "result.bin"
         if not path.is_file():
             raise UsageError(f"request {row.number} has no result ({row.state})")
-        return path.read_bytes()
+        content = path.read_bytes()
+        return content[:SALT], content[SALT:]
 
     def note(self, row: Row, name: str, content: Mapping[str, Any]) -> None:
         """Keep what the owner alone may see of a run (``run``) or of a run on the mock (``mock``)."""

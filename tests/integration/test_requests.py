@@ -1,5 +1,6 @@
 """Requests to run code: every decision, its refusals, and what survives a restart, a crash and a crowd."""
 
+import hashlib
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 import syft_lab as lab
-from syft_lab import canonical, errors
+from syft_lab import canonical, errors, values
 from syft_lab.analyst.remote import as_frame
 from syft_lab.cell import Cell
 from syft_lab.identity import Keys
@@ -572,3 +573,29 @@ def test_a_strangers_answer_at_the_owners_address_is_not_believed_at_once(home, 
         assert asked.results["m"].get(60) > 0
     finally:
         again.stop()
+
+
+def test_the_journal_does_not_let_a_result_that_waits_be_guessed(owner, session):
+    """Until its release a result is in the journal as a salted commitment: a digest of a small number could be tried out."""
+    session.file(cell("m = len(patients)"))
+    request = owner.requests[0]
+    request.approve(digest=request.digest)
+    until(owner, 1, "review")
+    ran = next(e for e in owner._journal.entries() if e.kind == "ran")
+    guesses = {hashlib.sha256(values.encode({"m": n})).hexdigest() for n in range(5000)}
+    assert not guesses & set(ran.body.values())
+    assert str(request.result["m"]) not in str(
+        {k: v for k, v in ran.body.items() if k not in ("commitment", "request", "seed")}
+    )
+    request.release()
+    released = next(e for e in owner._journal.entries() if e.kind == "exact")
+    assert released.body["result"] in guesses
+
+
+def test_a_cell_whose_dataset_went_away_says_so_in_place_of_a_run_on_the_mock(owner, session):
+    busy = session.file(cell("import time; time.sleep(1)\nm = 1"))  # keeps the mock runs busy
+    session.file(cell("m = 2"))
+    owner.withdraw("patients")
+    request = owner.requests.number(busy.number + 1).wait(60)
+    assert "withdrawn" in request.mock["why"]
+    assert "fails: it could not run" in repr(request)

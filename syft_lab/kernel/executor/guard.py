@@ -152,6 +152,8 @@ def limits(cpu: int, memory: int, data: int, files: int = 64) -> None:
     ):
         resource.setrlimit(what, (value, value))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")  # where the machine runs out of memory, the job goes first
 
 
 def _data_bytes() -> int:
