@@ -304,7 +304,8 @@ class _Watch:
         self.base = self.base or anonymous
         self.peak = max(self.peak, anonymous - self.base)
         data = sum(d.size for d in self.job.data.values())
-        if anonymous - self.base > self.job.limits.memory + 2 * data:
+        # An eighth more than RLIMIT_DATA, which gives the code a MemoryError of its own: this is for what that does not see.
+        if anonymous - self.base > self.job.limits.memory * 9 // 8 + 2 * data:
             self._kill(f"it took more than {self.job.limits.memory >> 20} MiB of memory")
         if count > 64 + 8 * self.job.limits.threads:
             self._kill("it started too many threads")
