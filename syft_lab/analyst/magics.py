@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
@@ -16,7 +15,7 @@ from syft_lab.cell import Cell, check, variable
 from syft_lab.errors import UsageError
 from syft_lab.widgets import cards
 
-WAIT_SLICE = 0.1
+WAIT_SLICE = 0.2  # seconds between looks for an interrupt
 
 
 def connection_names() -> list[str]:
@@ -188,8 +187,8 @@ def wait(request: RemoteRequest) -> None:
     """Wait in slices until every result is here; raises what came instead. An interrupt ends the wait, and says so."""
     __tracebackhide__ = True
     try:
-        while not request.settled:
-            time.sleep(WAIT_SLICE)
+        while not request.wait(WAIT_SLICE):
+            continue
     except KeyboardInterrupt:
         print(f"the wait ended; request {request.number} goes on: {', '.join(request.returns)}.get() waits again, "
               f"%requests cancel {request.number} takes it back")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,10 @@ class RemoteRequest:
     def settled(self) -> bool:
         """Whether every result is here, or will never be."""
         return all(f.done() for f in self._futures.values())
+
+    def wait(self, timeout: float) -> bool:
+        """Wait ``timeout`` seconds at most; gives whether every result is here, or will never be."""
+        return not wait(self._futures.values(), timeout).not_done
 
     def _error(self) -> LabError:
         said = f": {self.why}" if self.why else ""

@@ -85,7 +85,7 @@ BOMBS = {
     "abort": ("import os; os.abort()", {}, "aborted"),
     "exit": ("import os; os._exit(0)", {"returns": ["x"]}, "without a result"),
     "recursion": ("def f(): f()\nf()", {}, "raised an error"),
-    "deep json": ("x = None", {"returns": ["x"]}, "is no result"),
+    "no result": ("x = None", {"returns": ["x"]}, "is no result"),
 }  # fmt: skip
 
 
@@ -139,25 +139,26 @@ def test_what_an_exception_says_stays_with_the_owner(executor):
     assert found.error == {"type": "ValueError", "line": 1, "result": False}
 
 
-def test_a_job_can_be_cancelled(executor):
+def begin(executor):
+    """A long job that has begun, as "victim"; gives its thread, and the list that its outcome will be in."""
     begun = threading.Event()
     found = []
     job = Job("import time; time.sleep(60)", {}, [], {}, 1)
     thread = threading.Thread(target=lambda: found.append(executor.run("victim", job, begun.set)))
     thread.start()
     assert begun.wait(20)
+    return thread, found
+
+
+def test_a_job_can_be_cancelled(executor):
+    thread, found = begin(executor)
     executor.cancel("victim")
     thread.join(10)
     assert found[0].why == "it was cancelled"
 
 
 def test_a_lost_fork_server_takes_its_jobs_along_and_comes_back(executor):
-    begun = threading.Event()
-    found = []
-    job = Job("import time; time.sleep(60)", {}, [], {}, 1)
-    thread = threading.Thread(target=lambda: found.append(executor.run("victim", job, begun.set)))
-    thread.start()
-    assert begun.wait(20)
+    thread, found = begin(executor)
     os.kill(executor.pid, 9)
     thread.join(10)
     assert "lost" in found[0].why

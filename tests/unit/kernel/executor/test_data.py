@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def test_the_file_is_sealed_and_read_only():
 
 
 def test_columns_and_tensors_are_used_in_place():
-    """A change through one mapping shows in the array made from it: nothing was copied."""
+    """What the frame and the tensor hold is the mapping itself: nothing was copied."""
     packed = data.pack_table({"x": pl.Series(np.arange(4.0)), "n": pl.Series([1, 2, 3, 4])})
     frame = data.unpack(packed.fd, packed.layout)
     for name in frame:
@@ -74,6 +75,15 @@ def test_columns_and_tensors_are_used_in_place():
             base = base.base
         assert type(base).__name__ in ("mmap", "memoryview")
     packed.close()
+    packed = data.pack_tensor(torch.arange(8.0))
+    tensor = data.unpack(packed.fd, packed.layout)
+    assert f"{tensor.data_ptr():x}" in mappings("syft-tensor")
+    packed.close()
+
+
+def mappings(name):
+    """Where memory files of this name are mapped in this process."""
+    return [line.split("-")[0] for line in Path("/proc/self/maps").read_text().splitlines() if name in line]
 
 
 @pytest.mark.parametrize(
