@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Budget", "Limits", "Owner", "PointerFrame", "Receipt", "Request", "Result", "Session", "__version__", "connect", "errors",
+    "Budget", "Limits", "Outputs", "Owner", "PointerFrame", "Receipt", "Request", "Result", "Session", "__version__", "connect",
+    "errors",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
     from syft_lab.analyst.session import Session, connect
     from syft_lab.budget.accountant import Budget
     from syft_lab.kernel.executor.supervisor import Limits
-    from syft_lab.kernel.inbox import Request
+    from syft_lab.kernel.outputs import Outputs
     from syft_lab.kernel.owner import Owner
+    from syft_lab.kernel.requests.inbox import Request
     from syft_lab.receipt import Receipt
 
 _HOMES = {
     "Budget": "syft_lab.budget.accountant",
     "Limits": "syft_lab.kernel.executor.supervisor",
+    "Outputs": "syft_lab.kernel.outputs",
     "Owner": "syft_lab.kernel.owner",
     "PointerFrame": "syft_lab.analyst.frame",
     "Receipt": "syft_lab.receipt",
-    "Request": "syft_lab.kernel.inbox",
+    "Request": "syft_lab.kernel.requests.inbox",
     "Result": "syft_lab.analyst.result",
     "Session": "syft_lab.analyst.session",
     "connect": "syft_lab.analyst.session",

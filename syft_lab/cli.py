@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from syft_lab import __version__, state
+from syft_lab import __version__, state, study
 from syft_lab.errors import LabError, StateError, UsageError, WireError
 from syft_lab.identity import Keys, PublicKeys, Trust
 from syft_lab.receipt import Receipt
+from syft_lab.report import report
 
 _NEEDED = ("cryptography", "ipykernel", "ipython", "msgpack", "numpy", "opendp", "pandas", "polars", "pyarrow", "pyzmq")
 _OPTIONAL = {"torch": "tensors", "scikit-learn": "code", "segno": "qr", "statsmodels": "demo", "nbclient": "demo"}
@@ -26,16 +27,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     owner = commands.add_parser("owner", help="host datasets without a notebook")
     owner.add_argument("--config", required=True, type=Path, help="a TOML file, as docs/howto/headless.md has it")
     requests = commands.add_parser("requests", help="decide about requests of an owner who runs on this machine")
-    requests.add_argument("do", choices=["list", "show", "approve", "deny", "release", "withhold", "cancel"])
+    requests.add_argument(
+        "do", choices=["list", "show", "approve", "deny", "comment", "release", "withhold", "cancel", "drop", "release_error"]
+    )
     requests.add_argument("number", nargs="?", default="", help="the request's number")
-    requests.add_argument("text", nargs="*", help="for approve, the digest; for deny and withhold, the reason")
+    requests.add_argument(
+        "text",
+        nargs="*",
+        help="for approve, the digest (and more pairs of number and digest); for deny, withhold, comment, words",
+    )
     requests.add_argument("--owner", help="which owner, where this machine has several")
-    verify = commands.add_parser("verify", help="check receipts or a journal, offline")
-    verify.add_argument("receipts", nargs="*", type=Path, help="receipt files")
+    verify = commands.add_parser("verify", help="check receipts, exported logs or a journal, offline")
+    verify.add_argument("files", nargs="*", type=Path, help="receipts, and one log from owner.audit.export: a whole study")
     verify.add_argument("--key", help="the owner's signing key (64 hexadecimal digits), or its fingerprint")
     verify.add_argument(
         "--journal", type=Path, help="an owner's state folder, or a copy of its journal: check it, and receipts against it"
     )
+    verify.add_argument("--report", type=Path, metavar="FILE", help="write a report on the exported log, in Markdown")
     commands.add_parser("doctor", help="versions, device, state folder, what is missing")
     parsed = parser.parse_args(arguments)
     run: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -60,6 +68,13 @@ def _owner(parsed: argparse.Namespace) -> int:
 def _requests(parsed: argparse.Namespace) -> int:
     from syft_lab.kernel.terminal import ask, describe
 
+    if parsed.do == "approve" and len(parsed.text) > 1:
+        pairs = [parsed.number, *parsed.text]
+        if len(pairs) % 2:
+            raise UsageError("give pairs: syft-lab requests approve NUMBER DIGEST NUMBER DIGEST …")
+        for number, digest in zip(pairs[::2], pairs[1::2], strict=True):
+            print(describe("approve", ask(parsed.owner, {"do": "approve", "request": number, "digest": digest})))
+        return 0
     said = " ".join(parsed.text)
     if parsed.do != "list" and not parsed.number:
         raise UsageError(f"which one? syft-lab requests {parsed.do} NUMBER")
@@ -71,21 +86,57 @@ def _requests(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    if not parsed.receipts and parsed.journal is None:
-        raise UsageError("name a receipt file, or --journal FOLDER")
-    receipts = [_read(path) for path in parsed.receipts]
-    for path, receipt in zip(parsed.receipts, receipts, strict=True):
-        said = receipt.verify(_trusted(receipt, parsed))
+    if not parsed.files and parsed.journal is None:
+        raise UsageError("name receipts, an exported log, or --journal FOLDER")
+    logs = [path for path in parsed.files if _is_study(path)]
+    receipts = [(path, _read(path)) for path in parsed.files if path not in logs]
+    if len(logs) > 1:
+        raise UsageError("name one exported log at a time")
+    if parsed.report and not logs:
+        raise UsageError("--report goes with an exported log: owner.audit.export writes one")
+    for path, receipt in receipts:
+        said = receipt.verify(_trusted(receipt.owner, receipt.signer, parsed))
         about = (
             f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
             if "query" in said
-            else f"{', '.join(said['returns'])} of request {said['number']}"
+            else f"{', '.join(said['returns']) or 'the kind of error'} of request {said['number']}"
         )
         print(f"{path.name}: good. {receipt.owner} released {about} "
               f"to {said['analyst']} on {receipt.time[:19]} under {said['guarantee']}; {said['neighbours']}")  # fmt: skip
+    found = [receipt for _, receipt in receipts]
+    for path in logs:
+        _verify_study(path, parsed, found)
     if parsed.journal is not None:
-        _verify_journal(parsed.journal, _journal_keys(parsed), receipts)
+        _verify_journal(parsed.journal, _journal_keys(parsed), found)
     return 0
+
+
+def _is_study(path: Path) -> bool:
+    try:
+        return study.is_study(path)
+    except OSError:
+        raise UsageError(f"can't read {path.name}") from None
+
+
+def _verify_study(path: Path, parsed: argparse.Namespace, receipts: Sequence[Receipt]) -> None:
+    """A log, its signed head, the receipts in it, and where nothing is withheld, the budgets that follow from it."""
+    found = study.load(path)
+    head = found.verify(_trusted(found.owner, found.keys, parsed))
+    withheld = len(found.leaves) - len(found.entries)
+    print(f"{path.name}: good. {head.size} entries of {found.owner}, signed on {head.time[:19]}"
+          + (f"; {withheld} of them are withheld, as hashes" if withheld else ""))  # fmt: skip
+    mine = [r for r in receipts if r.signer.signing == found.keys.signing]
+    found.holds(mine)
+    if mine:
+        print(f"{path.name}: holds the entries of {len(mine)} receipts, and continues the heads in them")
+    if found.complete:
+        from syft_lab.kernel.journal import fold
+
+        fold(found.said())
+        print(f"{path.name}: every budget, state and approval follows from the entries")
+    if parsed.report:
+        parsed.report.write_text(report(found.owner, found.said()), encoding="utf-8")
+        print(f"{path.name}: the report is in {parsed.report.name}")
 
 
 def _read(path: Path) -> Receipt:
@@ -97,21 +148,21 @@ def _read(path: Path) -> Receipt:
         raise WireError(f"{path.name}: {error}") from None
 
 
-def _trusted(receipt: Receipt, parsed: argparse.Namespace) -> PublicKeys:
-    """The owner's keys as this machine knows them; a receipt's own word for its signer is worth nothing."""
-    known = [receipt.signer] if parsed.key and _names(parsed.key, receipt.signer) else []
+def _trusted(owner: str, signer: PublicKeys, parsed: argparse.Namespace) -> PublicKeys:
+    """The owner's keys as this machine knows them; a file's own word for its signer is worth nothing."""
+    known = [signer] if parsed.key and _names(parsed.key, signer) else []
     if parsed.key and not known:
-        raise UsageError(f"the receipt is signed by {receipt.signer.fingerprint}, which is not the key given")
+        raise UsageError(f"this is signed by {signer.fingerprint}, which is not the key given")
     if parsed.journal is not None:
         known.append(_journal_keys(parsed))
     for folder in sorted((state.home() / "connections").glob("*/trust.json")):
         trust = Trust.load(folder.parent)
-        if trust.signing == receipt.signer.signing:
+        if trust.signing == signer.signing:
             known.append(trust.keys)
     if not known:
         raise UsageError(
-            f"the owner is not known here. Compare this fingerprint with {receipt.owner}'s, and give it with --key: "
-            f"'{receipt.signer.fingerprint}'"
+            f"the owner is not known here. Compare this fingerprint with {owner}'s, and give it with --key: "
+            f"'{signer.fingerprint}'"
         )
     return known[0]
 

@@ -74,9 +74,19 @@ class RefusedError(LabError):
 
 
 class FailedError(LabError):
-    """The owner's kernel did not finish a query that it had begun; its cost counts as spent."""
+    """The owner's kernel did not finish what it had begun; the cost of a query counts as spent.
+
+    ``details`` tells how the same fared here on mocks, where that was tried.
+    """
 
     code = "failed"
+
+    def __init__(self, message: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+    def _render_traceback_(self) -> list[str]:
+        return [*super()._render_traceback_(), *self.details.split("\n")] if self.details else super()._render_traceback_()
 
 
 class BusyError(LabError):

@@ -114,8 +114,8 @@ class Query:
             raise QueryError("the expression is too large to run; split it, or compare with fewer constants")
         if isinstance(self.value, Lit) or isinstance(self.filter, Lit):
             raise QueryError(CONSTANT)
-        if self.filter is not None and infer(self.filter, schema).kind != "bool":
-            raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
+        if self.filter is not None:
+            check_filter(self.filter, schema)
         self._check_keys(schema)
         if self.value is None:
             if self.aggregate != "count":
@@ -162,6 +162,21 @@ def parse_query(data: bytes) -> Query:
     left = [MAX_NODES]
     value, chosen = (None if content[k] is None else _parse(content[k], 0, left) for k in ("value", "filter"))
     return Query(content["aggregate"], value, chosen, tuple(by))
+
+
+def parse_node(content: Any) -> Node:
+    """The expression in a JSON object from a stranger; raises WireError."""
+    return _parse(content, 0, [MAX_NODES])
+
+
+def check_filter(node: Node, schema: Schema) -> None:
+    """Raises QueryError where ``node`` is no filter of this table: true or false for each row, and not too large."""
+    if weight(node) > MAX_WEIGHT:
+        raise QueryError("the expression is too large to run; split it, or compare with fewer constants")
+    if isinstance(node, Lit):
+        raise QueryError(CONSTANT)
+    if infer(node, schema).kind != "bool":
+        raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
 
 
 def _parse(content: Any, depth: int, left: list[int]) -> Node:

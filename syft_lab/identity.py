@@ -221,17 +221,23 @@ class Invitation:
         return canonical.dumps({k: v for k, v in asdict(self).items() if k != "signature"})
 
 
-def expiry(duration: str | timedelta) -> str:
+def seconds_of(text: str, what: str = "expires") -> float:
+    """Seconds in '30m', '12h', '7d' or '2w'; raises UsageError that names ``what``."""
+    match = re.fullmatch(r"(\d{1,4})([mhdw])", text.strip()) if isinstance(text, str) else None
+    if not match:
+        raise UsageError(f"{what}={ascii(text)[:40]}: write a number and m, h, d or w, such as '7d'")
+    if int(match[1]) == 0:
+        raise UsageError(f"{what} must lie in the future, such as '7d'")
+    return int(match[1]) * {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}[match[2]]
+
+
+def expiry(duration: str | timedelta, now: datetime | None = None) -> str:
     """ISO 8601 time in UTC, ``duration`` from now: '30m', '12h', '7d', '2w', or a timedelta."""
-    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-    if isinstance(duration, str):
-        match = re.fullmatch(r"(\d{1,4})([mhdw])", duration.strip())
-        if not match:
-            raise UsageError(f"expires={ascii(duration)[:40]}: write a number and m, h, d or w, such as '7d'")
-        duration = timedelta(**{units[match[2]]: int(match[1])})
+    if not isinstance(duration, timedelta):
+        duration = timedelta(seconds=seconds_of(duration))
     if duration <= timedelta(0):
         raise UsageError("expires must lie in the future, such as '7d'")
-    return (datetime.now(UTC) + duration).isoformat(timespec="seconds")
+    return ((now or datetime.now(UTC)) + duration).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,10 @@ class Tree:
             level += 1
             self._levels[level] += _node(bytes(pair[:WIDTH]), bytes(pair[WIDTH:]))
 
+    def leaf(self, index: int) -> bytes:
+        """The hash of leaf ``index``."""
+        return bytes(self._levels[0][index * WIDTH : (index + 1) * WIDTH])
+
     def root_with(self, leaf: bytes) -> bytes:
         """The root that `append(leaf)` would give, without appending."""
         size, node = len(self), leaf

@@ -18,7 +18,7 @@ from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
 
 LIMIT = 64 << 20  # bytes of a receipt
-RELEASES = ("released", "exact")  # kinds of entries: a DP answer, an exact result of approved code
+RELEASES = ("released", "exact", "explained")  # kinds of entries: a DP answer, an exact result of code, its kind of error
 
 
 @dataclass(frozen=True)

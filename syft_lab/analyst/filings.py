@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from syft_lab import canonical, values
 from syft_lab.analyst.link import ANSWER_SECONDS, PATIENCE_SECONDS, QUESTION_SECONDS, Link, json_of
+from syft_lab.analyst.remote import Rerun
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.cell import Cell, check, parse
 from syft_lab.errors import (
@@ -34,8 +37,8 @@ CLOSED = "the session was closed; connect again: the request goes on, and %reque
 class Filings:
     """The requests of a session. What it awaits runs on the link's loop."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, rerun: Callable[[Cell], Rerun]) -> None:
+        self._link, self._rerun = link, rerun
         self._known: dict[str, RemoteRequest] = {}
         self._seen = -1
         self._following: asyncio.Task[None] | None = None
@@ -51,11 +54,11 @@ class Filings:
 
         return self._link.run(work(), ANSWER_SECONDS)
 
-    def file(self, cell: Cell) -> RemoteRequest:
-        """File a cell; gives its request."""
+    def file(self, cell: Cell, follows: int = 0) -> RemoteRequest:
+        """File a cell; gives its request. ``follows``: the number of the request that it mends."""
         self._link.check_open()
         check(cell)
-        message = m.File(secrets.token_hex(16), canonical.dumps(cell.to_json()))
+        message = m.File(secrets.token_hex(16), canonical.dumps(cell.to_json()), follows)
 
         async def work() -> RemoteRequest:
             reply, _ = await self._link.persistently(message, m.Filed)
@@ -77,6 +80,34 @@ class Filings:
 
         self._link.check_open()
         self._link.run(work(), ANSWER_SECONDS)
+
+    def comment(self, request: RemoteRequest, text: str) -> None:
+        """Say something about a request, to those who decide."""
+
+        async def work() -> None:
+            reply = await self._link.asking(m.Comment(request.id, text), m.Filed, ANSWER_SECONDS)
+            self._meet(canonical.loads(reply.request))
+
+        self._link.check_open()
+        self._link.run(work(), ANSWER_SECONDS)
+
+    def explain(self, request: RemoteRequest) -> Receipt:
+        """The receipt for the kind of error that the owner released of a failed run."""
+        self._link.check_open()
+
+        async def work() -> Receipt:
+            reply, sent = await self._link.persistently(m.Collect(request.id, 0), m.Collected)
+            receipt, said = self._judged(request, reply, sent, "explained")
+            if said["error"] != request.facts["error"]:
+                raise VerificationError("the receipt is about another error than the one shown; tell the owner")
+            self._link.took(receipt)
+            return receipt
+
+        return self._link.run(work(), PATIENCE_SECONDS + ANSWER_SECONDS)
+
+    def rerun(self, request: RemoteRequest) -> Rerun:
+        """Run a cell here again: see `RemoteRequest.rerun`."""
+        return self._rerun(parse(canonical.dumps(request.facts["cell"])))
 
     def want(self, request: RemoteRequest) -> None:
         """Somebody asks for the results of a request: fetch them when they are released. From any thread."""
@@ -152,20 +183,25 @@ class Filings:
         except (VerificationError, WireError) as error:
             request.fail(error)
 
-    def _checked(
-        self, request: RemoteRequest, reply: m.Collected, sent: Head | None
-    ) -> tuple[dict[str, values.Value], Receipt]:
-        if len(reply.payload) != 2:
+    def _checked(self, request: RemoteRequest, reply: m.Collected, sent: Head | None) -> Collected:
+        receipt, said = self._judged(request, reply, sent, "exact")
+        _, salt, blob = map(bytes, reply.payload)
+        if hmac.new(salt, blob, hashlib.sha256).hexdigest() != said["result"]:
+            raise VerificationError("the values are not those that the receipt is about; tell the owner")
+        self._link.took(receipt)
+        return values.decode(blob, request.returns), receipt
+
+    def _judged(
+        self, request: RemoteRequest, reply: m.Collected, sent: Head | None, kind: str
+    ) -> tuple[Receipt, dict[str, Any]]:
+        """The receipt, checked against what was filed."""
+        if len(reply.payload) != 3:
             raise WireError("the owner's answer has no result; tell the owner")
-        proof, blob = reply.payload
-        receipt, said = self._link.check_receipt(canonical.loads(bytes(proof), limit=LIMIT), sent, "exact")
+        receipt, said = self._link.check_receipt(canonical.loads(bytes(reply.payload[0]), limit=LIMIT), sent, kind)
         asked = (self._link.analyst, request.id, request.digest, request.facts["cell"])
         if asked != (said["analyst"], said["request"], said["digest"], said["cell"]):
             raise VerificationError("the receipt is about another request than this one; tell the owner")
         cell = parse(canonical.dumps(said["cell"]))
         if cell.digest([d["commitment"] for d in said["data"]], said["environment"]) != said["digest"]:
             raise VerificationError("the receipt's digest is not that of what it says has run; tell the owner")
-        if hashlib.sha256(blob).hexdigest() != said["result"]:
-            raise VerificationError("the values are not those that the receipt is about; tell the owner")
-        self._link.took(receipt)
-        return values.decode(blob, list(cell.returns)), receipt
+        return receipt, said

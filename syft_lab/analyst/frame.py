@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from syft_lab import expr
 from syft_lab.analyst.question import Question, Source, no_attribute
 from syft_lab.analyst.series import WAYS_OUT, PointerSeries
+from syft_lab.cell import Use
 from syft_lab.errors import PrivateValueError, QueryError, UsageError
 from syft_lab.expr import Col, Node, Op, Query
 from syft_lab.schema import Scalar
@@ -157,6 +158,16 @@ class PointerFrame:
 
     def __bool__(self) -> bool:
         raise PrivateValueError("a private table is neither true nor false; ask frame.count().release(epsilon=…)")
+
+    def use(self, name: str = "") -> Use:
+        """The frame as a cell reads it, under ``name``; raises UsageError for computed columns, which a cell can compute."""
+        made = [n for n in self._names if n in self._made]
+        if made:
+            raise UsageError(f"{made[0]} is computed: compute it inside the cell, on the whole table or on chosen rows")
+        every = tuple(c.name for c in self._source.schema.columns)
+        if self._chosen is None and self._names == every and not name:
+            return Use(self._source.name, self._source.version)
+        return Use(self._source.name, self._source.version, name, self._chosen, () if self._names == every else self._names)
 
     def view(self) -> Any:
         """A widget to look at: the public schema and terms, and pages of the mock."""

@@ -8,10 +8,11 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
+from syft_lab.analyst.frame import PointerFrame
 from syft_lab.analyst.remote import check_names, parameter, run_on_mock
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.session import CONNECT_SECONDS, Session, connect, connections
-from syft_lab.cell import Cell, check, variable
+from syft_lab.cell import Cell, Use, check, variable
 from syft_lab.errors import UsageError
 from syft_lab.widgets import cards
 
@@ -58,12 +59,19 @@ class AnalystMagics(Magics):
     @cell_magic
     @magic_arguments()
     @argument("owner", help="the connection's variable or name")
-    @argument("--use", nargs="+", required=True, metavar="DATASET", help="datasets that the cell reads, under these names")
+    @argument(
+        "--use",
+        nargs="+",
+        required=True,
+        metavar="DATASET",
+        help="datasets, or filtered frames of this notebook, that the cell reads under these names",
+    )
     @argument("--return", dest="returns", nargs="+", required=True, metavar="NAME", help="what leaves: each becomes a Result")
     @argument("--reason", default="", help="why, for the owner")
     @argument(
         "--param", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="a value that is part of the request"
     )
+    @argument("--follows", type=int, default=0, metavar="NUMBER", help="the request that this one mends")
     @argument("--block", action="store_true", help="wait for the values; Interrupt ends the wait, not the request")
     @argument("--noblock", action="store_true", help="leave the notebook free (the default)")
     def remote(self, line: str, cell: str) -> None:
@@ -73,18 +81,18 @@ class AnalystMagics(Magics):
         if args.block and args.noblock:
             raise UsageError("--block or --noblock, not both")
         session = self._sessions(args.owner)[0]
-        sources = {n.rstrip(","): session.source(n.rstrip(",")) for n in args.use}
+        uses = [self._use(session, n.rstrip(",")) for n in args.use]
         asked = Cell(
             cell,
-            tuple((n, s.version) for n, s in sources.items()),
+            tuple(uses),
             tuple(n.rstrip(",") for n in args.returns),
             dict(parameter(p.strip("'\"")) for p in args.param),
             args.reason.strip("'\""),
         )
         check(asked)
         check_names(asked, self.shell.user_ns)
-        run_on_mock(asked, {variable(n): session.stand_in(s) for n, s in sources.items()})
-        request = session.file(asked)
+        run_on_mock(asked, {u.variable: session.stand_in(session.source(u.dataset), u) for u in uses})
+        request = session.file(asked, follows=args.follows)
         self.shell.user_ns.update(request.results)
         show(request)
         if args.block:
@@ -93,11 +101,18 @@ class AnalystMagics(Magics):
     @no_var_expand
     @line_magic("requests")
     @magic_arguments()
-    @argument("action", nargs="?", choices=["list", "fetch", "cancel"], default="list", help="what to do (default: list)")
+    @argument(
+        "action",
+        nargs="?",
+        choices=["list", "fetch", "cancel", "comment", "show"],
+        default="list",
+        help="what to do (default: list)",
+    )
     @argument("number", nargs="?", type=int, help="the request's number")
+    @argument("text", nargs="*", help="what to say, for comment")
     @argument("--owner", help="one connection's variable or name, where there are several")
     def requests(self, line: str) -> None:
-        """Your requests at connected owners; ``%requests fetch 7`` binds its results, ``%requests cancel 7`` takes it back."""
+        """Your requests: ``%requests fetch 7`` binds results, ``show 7``, ``comment 7 TEXT``, ``cancel 7`` takes it back."""
         args = parse_argstring(self.requests, uncommented(line))
         sessions = self._sessions(args.owner)
         if args.action == "list":
@@ -111,9 +126,21 @@ class AnalystMagics(Magics):
         request = sessions[0].request(args.number)
         if args.action == "cancel":
             request.cancel()
+        elif args.action == "comment":
+            request.comment(" ".join(args.text).strip("'\""))
+        elif args.action == "show":
+            display(request)
+            return
         else:
             self.shell.user_ns.update(request.results)
         show(request)
+
+    def _use(self, session: Session, name: str) -> Use:
+        """A dataset by its name, or a frame of this notebook by its variable."""
+        frame = self.shell.user_ns.get(name)
+        if isinstance(frame, PointerFrame) and frame._source.session is session:
+            return frame.use("" if variable(frame._source.name) == name else name)
+        return Use(name, session.source(name).version)
 
     def _sessions(self, name: str | None) -> list[Session]:
         """The notebook's connections called ``name``, or all; raises UsageError where there is none."""

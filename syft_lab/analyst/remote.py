@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import io
 import linecache
 import math
 import symtable
-from collections.abc import Iterable, Mapping
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from syft_lab import values
@@ -15,6 +20,7 @@ from syft_lab.cell import Cell
 from syft_lab.errors import UsageError
 
 FILE = "<%%remote on the mock>"
+RERUN_SECONDS = 10.0
 
 
 def undefined(code: str, given: Iterable[str]) -> list[str]:
@@ -100,3 +106,63 @@ def parameter(text: str) -> tuple[str, Any]:
     if not isinstance(found, bool | int | float | str):
         raise UsageError(f"--param {name.strip()}: a parameter is a number, true or false, or text")
     return name.strip(), found
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How a cell fared on the mock and on harder ones: pairs of what it ran on and its traceback, empty where it ran."""
+
+    tries: tuple[tuple[str, str], ...]
+
+    @property
+    def traceback(self) -> str:
+        """The first traceback; empty where nothing broke it."""
+        return next((trace for _, trace in self.tries if trace), "")
+
+    def __repr__(self) -> str:
+        broke = [(what, trace) for what, trace in self.tries if trace]
+        ran = ", ".join(what for what, trace in self.tries if not trace)
+        if not broke:
+            return f"Run again here, it works ({ran}): something in the real data differs that no mock shows."
+        what, trace = broke[0]
+        also = f"; also {', '.join(w for w, _ in broke[1:])}" if broke[1:] else ""
+        return f"Run again here, it breaks {what}{also}" + (f" (it works {ran})" if ran else "") + f":\n{trace}"
+
+
+def harder(mock: Any) -> Iterator[tuple[str, Any]]:
+    """A mock in polars, and others that are harder on code; nothing but public facts goes in."""
+    import polars as pl
+
+    third = pl.int_range(pl.len()) % 3 == 0
+    yield "on the mock", mock
+    yield (
+        "on the mock with nulls",
+        mock.select(pl.when(third).then(None).otherwise(pl.nth(i)).alias(n) for i, n in enumerate(mock.columns)),
+    )
+    yield "on one row of the mock", mock.head(1)
+    yield "on the mock without rows", mock.head(0)
+    yield (
+        "on a mock whose rows are all alike",
+        pl.concat([mock.head(1)] * max(1, min(mock.height, 20))) if mock.height else mock,
+    )
+
+
+def rerun(cell: Cell, mocks: Mapping[str, Sequence[tuple[str, Any]]]) -> Rerun:
+    """Run a cell on each level of its mocks, in silence; ``mocks`` has the same levels for each variable."""
+    tries: list[tuple[str, str]] = []
+    begun = time.monotonic()
+    for level in range(len(next(iter(mocks.values())))):
+        given = {name: levels[level][1] for name, levels in mocks.items()}
+        what = next(iter(mocks.values()))[level][0]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                run_on_mock(cell, given)
+            tries.append((what, ""))
+        except Exception as error:
+            frames = error.__traceback__
+            while frames is not None and frames.tb_frame.f_code.co_filename != FILE:
+                frames = frames.tb_next
+            tries.append((what, "".join(traceback.format_exception(type(error), error, frames)).rstrip()))
+        if time.monotonic() - begun > RERUN_SECONDS:
+            break
+    return Rerun(tuple(tries))

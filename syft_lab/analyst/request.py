@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from syft_lab import values
 from syft_lab.analyst.result import Released, Result
+from syft_lab.cell import CODE_FAILURES, use_from_json
 from syft_lab.errors import FailedError, LabError, RefusedError
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
     from syft_lab.analyst.filings import Filings
+    from syft_lab.analyst.remote import Rerun
 
 STATES = {
-    "filed": "filed; the owner decides", "approved": "approved; about to run", "running": "running",
+    "filed": "filed; the owner decides", "seen": "seen by the owner, who decides", "partly": "approved by some; others decide",
+    "expired": "expired: nobody decided", "approved": "approved; about to run", "running": "running",
     "review": "ran; awaiting release", "released": "released", "denied": "denied", "withheld": "withheld by the owner",
     "failed": "failed", "cancelled": "cancelled", "interrupted": "interrupted",
 }  # fmt: skip
-OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted")
+OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted", "expired")
 
 
 class RemoteRequest:
@@ -34,6 +37,7 @@ class RemoteRequest:
         self._futures: dict[str, Future[Released]] = {n: Future() for n in public["cell"]["returns"]}
         self._results = {n: Result(f, n, self) for n, f in self._futures.items()}
         self._listeners: list[Callable[[RemoteRequest], None]] = []
+        self._rerun: Rerun | None = None
 
     @property
     def id(self) -> str:
@@ -58,7 +62,7 @@ class RemoteRequest:
 
     @property
     def state(self) -> str:
-        """filed, approved, running, review, released, denied, withheld, failed, cancelled or interrupted."""
+        """From filed, seen, partly, approved, running and review to released, or to one of the other ends: see `STATES`."""
         return str(self.facts["state"])
 
     @property
@@ -72,6 +76,34 @@ class RemoteRequest:
         return str(self.facts["digest"])
 
     @property
+    def follows(self) -> int | None:
+        """The number of the request that this one mends."""
+        return self.facts["follows"]  # type: ignore[no-any-return]
+
+    @property
+    def comments(self) -> list[dict[str, str]]:
+        """What was said about it, oldest first: by, time, text."""
+        return [dict(c) for c in self.facts["comments"]]
+
+    @property
+    def error(self) -> str:
+        """Of a failed run: the kind of error and its line, once the owner released them."""
+        said = self.facts["error"]
+        return f"{said['type']} in line {said['line']}" if said else ""
+
+    @property
+    def error_receipt(self) -> Receipt:
+        """The owner's signed word for `error`; raises FailedError while nothing was released."""
+        if not self.facts["error"]:
+            raise FailedError(f"the owner released no error of request {self.number}; ask with request.comment(…)")
+        return self._filings.explain(self)
+
+    @property
+    def broke(self) -> bool:
+        """Whether its code failed on the real data, rather than the run around it."""
+        return self.state == "failed" and self.why in CODE_FAILURES
+
+    @property
     def over(self) -> bool:
         """Whether nothing more will come."""
         return self.state in OVER
@@ -80,11 +112,23 @@ class RemoteRequest:
     def progress(self) -> str:
         """State and age, in words."""
         text = f"request {self.number} at {self.owner}: {STATES.get(self.state, self.state)}"
+        given, needed = self.facts["approvals"]
+        text += f" ({given} of {needed} approvals)" if needed > 1 and self.state in ("filed", "seen", "partly") else ""
         return f"{text} ({self.why})" if self.why else f"{text}, {_age(self.facts['filed'])}"
 
     def cancel(self) -> None:
         """Take it back, also while it runs; raises UsageError once it is over."""
         self._filings.cancel(self)
+
+    def comment(self, text: str) -> None:
+        """Say something to those who decide, also after it is over."""
+        self._filings.comment(self, text)
+
+    def rerun(self) -> Rerun:
+        """Run the cell here again, on the mock and on harder ones (nulls, one row, none): it may break as it did there."""
+        if self._rerun is None:
+            self._rerun = self._filings.rerun(self)
+        return self._rerun
 
     def on_change(self, hear: Callable[[RemoteRequest], None]) -> None:
         """Call ``hear`` at every change from now on, in the session's thread."""
@@ -129,7 +173,9 @@ class RemoteRequest:
                                 f"{self.number}{said}")  # fmt: skip
         if self.state == "cancelled":
             return RefusedError(f"request {self.number} was cancelled{said}")
-        return FailedError(f"request {self.number} {self.state}{said}. It ran on your mock; ask the owner what differs")
+        if self.state == "expired":
+            return RefusedError(f"request {self.number} expired{said}")
+        return FailedError(f"request {self.number} {self.state}{said}")
 
     def _tell(self) -> None:
         for hear in list(self._listeners):
@@ -143,11 +189,14 @@ class RemoteRequest:
         pairs = [
             ("state", STATES.get(self.state, self.state)),
             *([("why", self.why)] if self.why else []),
-            ("reads", ", ".join(f"{n} v{v}" for n, v in cell["use"])),
+            *([("error", self.error)] if self.error else []),
+            *([("follows", f"request {self.follows}")] if self.follows else []),
+            ("reads", ", ".join(f"{u.dataset} v{u.version}" for u in map(use_from_json, cell["use"]))),
             ("returns", ", ".join(cell["returns"])),
             ("reason", cell["reason"] or "none given"),
             ("filed", _age(self.facts["filed"])),
             ("digest", self.digest),
+            *[(f"{c['by']}, {_age(c['time'])}", c["text"]) for c in self.comments],
         ]
         return cards.card(f"Request {self.number} at {self.owner}", cards.facts(pairs))
 

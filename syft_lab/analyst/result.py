@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syft_lab.budget.accountant import MICRO, plain
-from syft_lab.errors import ConnectionLost, LabError
+from syft_lab.errors import ConnectionLost, FailedError, LabError
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
 
@@ -90,10 +90,15 @@ class Result:
     def _released(self, timeout: float | None = None) -> Released:
         try:
             return self._future.result(timeout)
+        except FailedError as failed:
+            error, request = failed, self.request
         except WaitTimeout:
             raise ConnectionLost(f"no answer within {timeout} s; the question goes on, ask for it again later") from None
         except CancelledError:
             raise ConnectionLost("this result was cancelled; ask the same again: what was answered is free") from None
+        if request is not None and request.broke and not error.details:
+            error = FailedError(str(error), str(request.rerun()))
+        raise error
 
     def __await__(self) -> Generator[Any, None, Value]:
         released: Released = yield from asyncio.wrap_future(self._future).__await__()

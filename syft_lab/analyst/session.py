@@ -12,16 +12,18 @@ from typing import Any
 
 from syft_lab import canonical, state
 from syft_lab.analyst import result as results
+from syft_lab.analyst.audit import Audit
 from syft_lab.analyst.enrol import enrol
 from syft_lab.analyst.filings import Filings
 from syft_lab.analyst.frame import PointerFrame
-from syft_lab.analyst.link import Link, json_of
+from syft_lab.analyst.inbox import Inbox
+from syft_lab.analyst.link import QUESTION_SECONDS, Link, json_of
 from syft_lab.analyst.question import Source
-from syft_lab.analyst.remote import as_frame
+from syft_lab.analyst.remote import Rerun, as_frame, harder, rerun
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.result import Accounts, Price, Released, Result
 from syft_lab.budget import accountant
-from syft_lab.cell import Cell, tensor_mock
+from syft_lab.cell import Cell, Use, tensor_mock
 from syft_lab.errors import (
     InvitationError,
     LabError,
@@ -103,7 +105,7 @@ class Session(Link):
         self._catalogue: dict[str, dict[str, Any]] = {}
         self._mocks: dict[tuple[str, int], Any] = {}
         self._next_epsilon = 0.0
-        self._filed = Filings(self)
+        self._filed = Filings(self, self._rerun)
 
     # Public facts
 
@@ -215,12 +217,47 @@ class Session(Link):
                 return request
         raise UsageError(f"you have no request {number} at {self.owner}")
 
-    def file(self, cell: Cell) -> RemoteRequest:
+    def file(self, cell: Cell, *, follows: int = 0) -> RemoteRequest:
         """File a cell as it is, without running it on the mock first; gives the request once the owner has it.
 
-        Asked again after a broken connection, it is still filed once.
+        ``follows`` is the number of your request that it mends. Asked again after a broken connection, it is filed once.
         """
-        return self._filed.file(cell)
+        return self._filed.file(cell, follows)
+
+    def _rerun(self, cell: Cell) -> Rerun:
+        """See `RemoteRequest.rerun`."""
+        mocks: dict[str, list[tuple[str, Any]]] = {}
+        for use in cell.use:
+            source = self.source(use.dataset)
+            if "tensor" in source.public:
+                tensor = self.stand_in(source)
+                levels = [("on the mock", tensor), ("on one row of the mock", tensor[:1])]
+            else:
+                levels = [(what, as_frame(self._part(source, use, mock))) for what, mock in harder(self.mock_of(source))]
+            mocks[use.variable] = levels
+        shortest = min(map(len, mocks.values()))
+        return rerun(cell, {name: levels[:shortest] for name, levels in mocks.items()})
+
+    # For those who decide, and those who check
+
+    @property
+    def inbox(self) -> Inbox:
+        """For stewards: the requests of others at this owner."""
+        return Inbox(self.owner, self._manage)
+
+    def _manage(self, action: dict[str, str]) -> Any:
+        reply = self._ask(m.Manage(canonical.dumps(action)), m.Managed, QUESTION_SECONDS)
+        return canonical.loads(bytes(reply.payload[0]), limit=m.Managed.max_payload)
+
+    @property
+    def audit(self) -> Audit:
+        """For auditors: the owner's journal, fetched and checked here."""
+
+        def part(start: int) -> bytes:
+            return bytes(self._ask(m.Log(start), m.Logged, QUESTION_SECONDS).payload[0])
+
+        return Audit(self.owner, self._trust.keys, part,
+                     lambda: None if self._trust.head is None else Head.from_json(self._trust.head))  # fmt: skip
 
     def _ending(self) -> None:
         self._filed.end()
@@ -238,10 +275,20 @@ class Session(Link):
         value = results.as_value(answer, answer["values"], name)
         return Released(value, results.as_value(answer, answer["accuracy"], name), receipt)
 
-    def stand_in(self, source: Source) -> Any:
+    def _part(self, source: Source, use: Use, mock: Any) -> Any:
+        """The rows and columns of a mock that a cell reads."""
+        from syft_lab.budget import queries
+        from syft_lab.budget.tables import encode
+
+        if use.filter is not None:
+            mock = mock.filter(queries.passing(source.schema, use.filter, encode(source.schema, mock.lazy())))
+        return mock[list(use.columns)] if use.columns else mock
+
+    def stand_in(self, source: Source, use: Use | None = None) -> Any:
         """What stands for a dataset when a cell runs here: its mock as a pandas frame, or a torch tensor."""
         if "tensor" not in source.public:
-            return as_frame(self.mock_of(source))
+            mock = self.mock_of(source)
+            return as_frame(mock if use is None else self._part(source, use, mock))
         try:
             import torch
         except ImportError:

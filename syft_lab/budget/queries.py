@@ -355,6 +355,14 @@ def evaluate(schema: Schema, columns: Mapping[str, Node], chosen: Node | None, m
     return frame.select(_shown(node, schema).alias(name) for name, node in columns.items()).collect()
 
 
+def passing(schema: Schema, chosen: Node, stored: pl.LazyFrame) -> pl.Series:
+    """Which rows of a stored table pass a filter: one boolean a row, in order. For cells and footprints, never an answer."""
+    try:
+        return stored.select(_truth(chosen, schema).alias("chosen")).collect().get_column("chosen")
+    except BROKEN:
+        raise QueryError("this filter can't be run as it stands: write the expression more simply") from None
+
+
 def _shown(node: Node, schema: Schema) -> pl.Expr:
     value = lower(node, schema)
     declared = schema.column(node.name).categories if isinstance(node, Col) else None

@@ -55,14 +55,13 @@ class Catalogue:
 
     def all(self) -> list[Dataset]:
         """Every version ever published, oldest first."""
-        rows = self._journal.read("SELECT name, version, withdrawn FROM datasets ORDER BY name, version")
-        return [self._dataset(name, version, bool(withdrawn)) for name, version, withdrawn in rows]
+        rows = self._journal.read("SELECT name, version, withdrawn, population FROM datasets ORDER BY name, version")
+        return [self._dataset(name, version, bool(withdrawn), population) for name, version, withdrawn, population in rows]
 
-    def _dataset(self, name: str, version: int, withdrawn: bool) -> Dataset:
+    def _dataset(self, name: str, version: int, withdrawn: bool, population: str) -> Dataset:
         found = self._known.get((name, version))
-        if found is None or found.withdrawn != withdrawn:
-            sql = "SELECT population, meta FROM datasets WHERE name = ? AND version = ?"
-            ((population, meta),) = self._journal.read(sql, name, version)
+        if found is None or (found.withdrawn, found.population) != (withdrawn, population):
+            ((meta,),) = self._journal.read("SELECT meta FROM datasets WHERE name = ? AND version = ?", name, version)
             found = Dataset(name, version, population, canonical.loads(meta, limit=LIMIT), withdrawn)
             self._known[name, version] = found
         return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ _SCHEMA = """
 MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
 
 Content = dict[str, Any]
+PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Journal:
         self._keys = keys
         self._lock = threading.RLock()
         self._tree = merkle.Tree()
+        self._latest = ""
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.on_append: list[Callable[[Entry], None]] = []  # called in order, under the lock; must not append
         try:
             self._db = _connect(path)
             _migrate(self._db)
@@ -92,6 +96,11 @@ class Journal:
         root, time, signature = row[0]
         return Head(size, root.hex(), time, signature.hex())
 
+    def now(self) -> datetime:
+        """The time, in UTC; never before that of the newest entry, so that a clock set back extends nothing."""
+        now = self.clock().astimezone(UTC)
+        return max(now, datetime.fromisoformat(self._latest)) if self._latest else now
+
     def append(self, kind: str, body: Content | Callable[[sqlite3.Connection], Content]) -> Entry:
         """Write one entry with its views and head, durably; ``body`` may be made inside the transaction.
 
@@ -100,7 +109,7 @@ class Journal:
         with self._lock, self._transaction():
             seq = len(self._tree)
             content = body(self._db) if callable(body) else body
-            now = datetime.now(UTC).isoformat(timespec="microseconds")
+            now = self.now().isoformat(timespec="microseconds")
             said = {"seq": seq, "time": now, "kind": kind, "nonce": secrets.token_hex(16), "body": content}
             data = canonical.dumps(said)
             views.apply(self._db, seq, kind, content)
@@ -110,7 +119,11 @@ class Journal:
             self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", (seq, data, root, now, signature))
             self._db.execute("COMMIT")
             self._tree.append(leaf)
-            return Entry(seq, data, kind, now, content)
+            self._latest = now
+            entry = Entry(seq, data, kind, now, content)
+            for hear in self.on_append:
+                hear(entry)
+            return entry
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a view; raises StateError once the journal is closed."""
@@ -124,10 +137,21 @@ class Journal:
         """The entry at position ``seq`` (from 0)."""
         return Entry.parse(seq, self.read("SELECT entry FROM log WHERE seq = ?", seq)[0][0])
 
-    def entries(self, start: int = 0) -> Iterator[Entry]:
-        """All entries from ``start`` on, oldest first."""
-        for seq, data in self.read("SELECT seq, entry FROM log WHERE seq >= ? ORDER BY seq", start):
-            yield Entry.parse(seq, data)
+    def entries(self, start: int = 0, end: int | None = None) -> Iterator[Entry]:
+        """All entries from ``start`` on (and before ``end``), oldest first; a page of them is in memory at a time."""
+        end = len(self._tree) if end is None else min(end, len(self._tree))
+        while start < end:
+            rows = self.read(
+                "SELECT seq, entry FROM log WHERE seq >= ? AND seq < ? ORDER BY seq", start, min(start + PAGE, end)
+            )
+            for seq, data in rows:
+                yield Entry.parse(seq, data)
+            start += PAGE
+
+    def leaf(self, seq: int) -> bytes:
+        """The leaf hash of entry ``seq``."""
+        with self._lock:
+            return self._tree.leaf(seq)
 
     def inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:
         """Path from entry ``seq`` to the root of the first ``size`` entries."""
@@ -165,6 +189,8 @@ class Journal:
             self._db.execute("ROLLBACK")
 
     def _load(self, keys: PublicKeys) -> None:
+        for (data,) in self._db.execute("SELECT entry FROM log ORDER BY seq"):
+            self._tree.append(merkle.leaf_hash(data))
         if self._db.execute("SELECT views FROM stamp").fetchone()[0] != views.STAMP:
             with self._transaction():
                 views.create(self._db)
@@ -172,10 +198,9 @@ class Journal:
                     views.apply(self._db, entry.seq, entry.kind, entry.body)
                 self._db.execute("UPDATE stamp SET views = ?", (views.STAMP,))
                 self._db.execute("COMMIT")
-        for (data,) in self._db.execute("SELECT entry FROM log ORDER BY seq"):
-            self._tree.append(merkle.leaf_hash(data))
         if len(self._tree):
             head = self.head
+            self._latest = head.time
             if head.root != self._tree.root().hex() or not head.is_signed_by(keys):
                 raise StateError("the journal does not match its last signed head; restore the state folder from a backup")
 
@@ -219,6 +244,22 @@ def _verify_log(live: sqlite3.Connection, fresh: sqlite3.Connection, keys: Publi
     if head is None:
         raise VerificationError("the journal is empty")
     return head
+
+
+def fold(entries: Iterable[Content]) -> None:
+    """Check that entries, parsed and complete, make a consistent story: no budget overdrawn, no step left out.
+
+    Raises VerificationError. What the entries say is checked, not that they are signed (`syft_lab.study` does that).
+    """
+    fresh = sqlite3.connect(":memory:")
+    try:
+        views.create(fresh)
+        for entry in entries:
+            views.apply(fresh, entry["seq"], entry["kind"], entry["body"])
+    except (sqlite3.DatabaseError, KeyError, TypeError, StateError) as error:
+        raise VerificationError(f"entry {entry['seq']} does not follow from those before it ({type(error).__name__})") from None
+    finally:
+        fresh.close()
 
 
 def _rows(db: sqlite3.Connection, table: str) -> list[Any]:

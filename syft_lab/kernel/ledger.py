@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syft_lab.budget.accountant import Cost
-from syft_lab.errors import BudgetError, SuspendedError, UsageError
+from syft_lab.errors import BudgetError, BusyError, SuspendedError, UsageError
 from syft_lab.kernel.journal import Entry, Journal
 
 
@@ -144,8 +144,26 @@ class Ledger:
         return int(rows[0][0])
 
     def populations(self) -> list[str]:
-        """Names of all populations."""
-        return [n for (n,) in self._journal.read("SELECT name FROM populations ORDER BY name")]
+        """Names of all populations; one that was merged into another is none."""
+        return [n for (n,) in self._journal.read("SELECT name FROM populations WHERE merged_into IS NULL ORDER BY name")]
+
+    def merged(self, name: str) -> str | None:
+        """What a population was merged into."""
+        rows = self._journal.read("SELECT merged_into FROM populations WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def merge(self, population: str, into: str) -> None:
+        """Journal that two populations are the same people; raises BusyError while one of their questions is computed."""
+
+        def body(db: sqlite3.Connection) -> dict[str, Any]:
+            rows = db.execute(
+                "SELECT sum(epsilon_reserved) FROM populations WHERE name IN (?, ?)", (population, into)
+            ).fetchone()
+            if rows[0]:
+                raise BusyError("a question about one of them is being computed; merge them again in a moment")
+            return {"population": population, "into": into}
+
+        self._journal.append("merged", body)
 
     def accounts(self, analyst: str) -> dict[str, Balance]:
         """All accounts of an analyst, by population."""

@@ -44,3 +44,21 @@ def _values(column: Column, draw: np.random.Generator) -> pl.Series:
     if column.kind == "bool":
         return pl.Series(draw.random(ROWS) < 0.5, dtype=kind)
     return pl.Series([f"text {i}" for i in range(ROWS)], dtype=kind)
+
+
+def doubled(schema: Schema, mock: pl.DataFrame) -> pl.DataFrame:
+    """A mock with twice the rows: generated anew, or the owner's rows and as many mixed from them, column by column."""
+    if mock.equals(generate(schema)):
+        draw = np.random.default_rng(1)
+        more = pl.DataFrame({c.name: _values(c, draw) for c in schema.columns})
+    else:
+        more = pl.DataFrame([s.sample(fraction=1.0, shuffle=True, seed=i) for i, s in enumerate(mock.get_columns())])
+    for column in schema.columns:
+        if column.kind == "text" and column.categories is None:
+            more = more.with_columns((pl.col(column.name) + " more").alias(column.name))
+    return pl.concat([mock, more])
+
+
+def without(mock: pl.DataFrame, position: int) -> pl.DataFrame:
+    """A mock without one of its rows."""
+    return pl.concat([mock.slice(0, position), mock.slice(position + 1)])

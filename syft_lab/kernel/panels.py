@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from syft_lab.kernel.inbox import Request, behaviour
+from syft_lab.errors import UsageError
+from syft_lab.kernel.requests import behaviour
+from syft_lab.kernel.requests.inbox import Request
 
 if TYPE_CHECKING:
     from syft_lab.kernel.owner import Owner
@@ -47,13 +49,21 @@ class Panels:
         def look() -> dict[str, Any]:
             shown, over = owner.requests.shown(SHOWN)
             for one in shown:
-                one["tokens"], one["behaviour"] = tokens(one.pop("code")), behaviour(one.pop("mock"))
+                one["tokens"], one["behaviour"] = tokens(one.pop("code")), behaviour.describe(one.pop("mock"))
             return {"owner": owner.name, "requests": shown, "over": over}
 
         def preview(command: dict[str, Any]) -> dict[str, Any]:
             chosen = request(command)
             shown = chosen.preview() if chosen.state in ("review", "released") else []
-            return {"values": shown, "log": chosen.log}
+            return {"values": shown, "log": chosen.log, **chosen.private()}
+
+        def approve_all(command: dict[str, Any]) -> int:
+            """Several at once, each by its digest."""
+            chosen = command.get("digests")
+            if not isinstance(chosen, dict) or not all(isinstance(v, str) for v in chosen.values()):
+                raise UsageError("name requests and their digests")
+            numbers = {owner.requests.number(str(id)).number: digest for id, digest in chosen.items()}
+            return len(owner.requests.approve(numbers))
 
         return self._get("inbox", lambda: Inbox(look, {
             "approve": lambda c: request(c).approve(str(c.get("digest", ""))).number,
@@ -61,6 +71,13 @@ class Panels:
             "release": lambda c: request(c).release().number,
             "withhold": lambda c: request(c).withhold(str(c.get("reason", ""))).number,
             "cancel": lambda c: request(c).cancel().number,
+            "comment": lambda c: request(c).comment(str(c.get("text", ""))).number,
+            "seen": lambda c: request(c).seen().number,
+            "release_error": lambda c: request(c).release_error().number,
+            "drop": lambda c: request(c).drop_people(),
+            "private": lambda c: request(c).private(),
+            "explain": lambda c: repr(owner.policy.explain(request(c))),
+            "approve_all": approve_all,
             "preview": preview,
         }, lambda: repr(owner.requests)))  # fmt: skip
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from syft_lab import canonical
 from syft_lab.errors import InvitationError, KeyMismatchError, ProtocolError, RefusedError
 from syft_lab.identity import PublicKeys
 from syft_lab.kernel.journal import Journal
+from syft_lab.kernel.roles import ROLES, lacks
 from syft_lab.wire.messages import VERSIONS
-
-ROLES = ("analyst", "guest")
 
 
 @dataclass(frozen=True)
 class Analyst:
-    """An enrolled analyst. ``datasets`` are the names open to them. A guest sees mocks only."""
+    """Somebody enrolled, in whatever role. ``datasets`` are the names open to them, ``rights`` what they may do."""
 
     name: str
     role: str
     datasets: tuple[str, ...]
     keys: PublicKeys
     state: str
+    rights: tuple[str, ...] = ROLES["analyst"]
+
+    def need(self, right: str) -> None:
+        """Raises RefusedError where the role lacks a right."""
+        if right not in self.rights:
+            raise RefusedError(lacks(self.name, self.role, right))
 
 
 @dataclass(frozen=True)
@@ -45,18 +51,27 @@ class Registry:
         self._journal = journal
         self.manager = manager  # the CURVE key of the owner's own terminal
         self._enrolling = threading.Lock()
+        self.on_change: list[Callable[[], None]] = []
         self.reload()
 
     def reload(self) -> None:
         """Read the views again."""
+        self.roles = {
+            **ROLES,
+            **{n: tuple(canonical.loads(r)) for n, r in self._journal.read("SELECT name, rights FROM roles")},
+        }
         columns = "curve, name, signing, role, datasets, state"
         self._analysts = {
-            curve: Analyst(name, role, tuple(canonical.loads(datasets)), PublicKeys(curve, signing), state)
+            curve: Analyst(
+                name, role, tuple(canonical.loads(datasets)), PublicKeys(curve, signing), state, self.roles.get(role, ())
+            )
             for curve, name, signing, role, datasets, state in self._journal.read(f"SELECT {columns} FROM analysts")
         }
         columns = "id, analyst, role, expires, state, curve"
         rows = self._journal.read(f"SELECT {columns} FROM invitations")
         self._invitations = {row[0]: OpenInvitation(*row) for row in rows}
+        for hear in self.on_change:
+            hear()
 
     @property
     def analysts(self) -> list[Analyst]:
@@ -97,7 +112,7 @@ class Registry:
                 raise InvitationError("this invitation was used already; if that wasn't you, tell the owner now")
             if found.state != "open":
                 raise InvitationError("the owner has revoked this invitation; ask for a new one")
-            if datetime.fromisoformat(found.expires) <= datetime.now(UTC):
+            if datetime.fromisoformat(found.expires) <= self._journal.now():
                 raise InvitationError(f"this invitation expired on {found.expires[:10]}; ask the owner for a new one")
             if self.admits(keys.curve):
                 raise InvitationError("these keys are known here already; make new ones to enrol")

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -24,13 +24,14 @@ from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
 from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabError, RefusedError, UsageError, WireError
 from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
-from syft_lab.kernel import policy, release
+from syft_lab.kernel import exports, policy, release
 from syft_lab.kernel.catalogue import Catalogue, Dataset
-from syft_lab.kernel.desk import Desk, Row, environment
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import Ledger, Question
 from syft_lab.kernel.registry import Analyst, Registry, agree
-from syft_lab.kernel.rulebook import rules
+from syft_lab.kernel.requests.desk import Desk, Row, environment
+from syft_lab.kernel.roles import OWNER, RIGHTS
+from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store
 from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
@@ -42,6 +43,7 @@ MAX_PAYLOAD = 1 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 Notify = Callable[[str], None]
+Handler = Callable[[Analyst, Any], Awaitable[m.Message]]
 
 
 class Service:
@@ -55,12 +57,13 @@ class Service:
         registry: Registry,
         store: Store,
         desk: Desk,
+        rulebook: Rulebook,
         isolation: str,
         notify: Notify,
     ) -> None:
         self.name, self.keys = name, keys
-        self._desk, self._isolation = desk, isolation
-        self.manager: Callable[[dict[str, Any]], Any] | None = None
+        self._desk, self._rulebook, self._isolation = desk, rulebook, isolation
+        self.manager: Callable[[dict[str, Any], str, Iterable[str]], Any] | None = None
         self.next_keys: Keys | None = None
         self._journal, self._registry, self._store, self._notify = journal, registry, store, notify
         self._ledger, self._catalogue = Ledger(journal), Catalogue(journal)
@@ -70,22 +73,25 @@ class Service:
         self._server: ZmqServer | None = None
         self._hub: Hub | None = None
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="syft-query")
-        self._handlers: Mapping[type[m.Message], Callable[[Analyst, Any], Awaitable[m.Message]]] = {
+        self._handlers: Mapping[type[m.Message], Handler] = {
             m.Ping: self._ping,
             m.Hello: self._hello,
             m.Datasets: self._datasets,
             m.Mock: self._mock,
             m.Price: self._in_worker(self._price),
-            m.Release: self._in_worker(self._release),
+            m.Release: self._padded(self._in_worker(self._release)),
             m.Account: self._account,
             m.Rotate: self._rotate,
             m.File: self._in_worker(self._file),
             m.Watch: self._watch,
             m.Collect: self._in_worker(self._collect),
             m.Cancel: self._in_worker(self._cancel),
+            m.Comment: self._in_worker(self._comment),
+            m.Log: self._in_worker(self._log),
         }
         self._waiting: dict[asyncio.Event, str] = {}
         desk.on_change.append(self._wake)
+        registry.on_change.append(self._wake)
 
     def start(self, host: str, port: int) -> int:
         """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
@@ -134,7 +140,7 @@ class Service:
             raise WireError(f"an owner does not answer messages of kind {message.kind}")
         return await handler(analyst, message)
 
-    def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Callable[[Analyst, Any], Awaitable[m.Message]]:
+    def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Handler:
         def judged(analyst: Analyst, message: Any) -> m.Message:
             # A revocation bites while a question waits for a worker, and while it is computed.
             reply = work(self._registry.analyst(analyst.keys.curve), message)
@@ -145,6 +151,29 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self._workers, judged, analyst, message)
 
         return handler
+
+    def _padded(
+        self, handler: Callable[[Analyst, Any], Awaitable[m.Message]]
+    ) -> Callable[[Analyst, Any], Awaitable[m.Message]]:
+        """Where the owner asked for it, answers leave at multiples of a time after they were asked, errors too, and have
+        multiples of a size. The dataset's public settings alone say which."""  # noqa: D209
+
+        async def padded(analyst: Analyst, message: m.Release) -> m.Message:
+            found = [d for d in self._catalogue.live() if (d.name, d.version) == (message.dataset, message.version)]
+            ms, size = (found[0].meta.get(k, 0) for k in ("answer_ms", "answer_bytes")) if found else (0, 0)
+            start = asyncio.get_running_loop().time()
+            try:
+                reply = await handler(analyst, message)
+            finally:
+                if ms:
+                    taken = (asyncio.get_running_loop().time() - start) * 1000
+                    await asyncio.sleep((-taken % ms) / 1000)
+            if size and isinstance(reply, m.Released):
+                (frame,) = map(bytes, reply.payload)
+                reply = m.Released([frame + b" " * (-len(frame) % size)])  # JSON ends in spaces as well as not
+            return reply
+
+        return padded
 
     # Who is there
 
@@ -212,9 +241,12 @@ class Service:
         return m.Pong(message.payload)
 
     async def _datasets(self, analyst: Analyst, message: m.Datasets) -> m.Message:
+        if "mock" not in analyst.rights:
+            return m.Catalogue([canonical.dumps([])])
         return m.Catalogue([canonical.dumps([d.public() for d in self._catalogue.open_to(analyst)])])
 
     async def _mock(self, analyst: Analyst, message: m.Mock) -> m.Message:
+        analyst.need("mock")
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
         mock = self._store.mock(dataset.meta["file"])
         columns = {name: series.to_list() for name, series in mock.to_dict().items()}
@@ -244,7 +276,7 @@ class Service:
             "accuracy": prepared.accuracy,
             "errors": dict(prepared.errors),
             "allowed": isinstance(decision, policy.Allow),
-            "why": "" if isinstance(decision, policy.Allow) else decision.why,
+            "why": decision.why if isinstance(decision, policy.Refuse) else "",
             "account": self._balance(analyst, dataset.population),
         }
         return m.Priced(canonical.dumps(quote))
@@ -281,11 +313,11 @@ class Service:
     def _walk(self, analyst: Analyst, dataset: Dataset, query: Query, question: Question) -> Entry:
         """The corridor from policy to journal."""
         decision = self._decide(analyst, dataset, question.cost)
-        if isinstance(decision, policy.Refuse):
-            raise RefusedError(decision.why)
+        if not isinstance(decision, policy.Allow):
+            raise RefusedError(decision.why if isinstance(decision, policy.Refuse) else "a person must decide; ask the owner")
         prepared = queries.prepare(dataset.schema, query, question.cost)
         table = self._store.table(dataset.meta["file"])  # lazily: no row is read yet, and if it is gone nothing is spent
-        self._ledger.reserve(question, {"query": query.to_json(), "policy": str(decision.rule)})
+        self._ledger.reserve(question, {"query": query.to_json(), "policy": str(decision.rule), "rule": decision.rule.id})
         try:
             value = release.seal(prepared, queries.run(prepared, table))
             details = {
@@ -305,8 +337,7 @@ class Service:
         return entry
 
     def _question(self, analyst: Analyst, message: m.Price | m.Release) -> tuple[Dataset, Query, Cost]:
-        if analyst.role == "guest":
-            raise RefusedError("a guest sees mocks only; ask the owner for the role of analyst")
+        analyst.need("ask")
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
         if dataset.tensor is not None:
             raise RefusedError(f"{dataset.name} is a tensor, which answers no such questions; use it in a %%remote cell")
@@ -317,8 +348,8 @@ class Service:
         query.check(dataset.schema)
         return dataset, query, cost
 
-    def _decide(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Allow | policy.Refuse:
-        return policy.decide(rules(self._journal), analyst.name, dataset.name, cost)
+    def _decide(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Decision:
+        return self._rulebook.decide(policy.Case("dp", analyst.name, analyst.role, (dataset.name,), self._journal.now(), cost))
 
     # Code
 
@@ -326,7 +357,7 @@ class Service:
         if self._isolation.startswith("L0"):
             raise RefusedError(f"{self.name} can't run code: its isolation is {self._isolation}")
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
-        row = self._desk.file(analyst, message.request, message.terms)
+        row = self._desk.file(analyst, message.request, message.terms, message.follows)
         if new and row.state == "filed":
             self._notify(f"{analyst.name} asks to run code: request {row.number}. owner.inbox shows it")
         return m.Filed(canonical.dumps(self._desk.public(row)))
@@ -355,12 +386,12 @@ class Service:
         rows = self._desk.rows(analyst.name, after)[-MAX_LISTED:]
         return max((r.entry for r in rows), default=after), [self._desk.public(r) for r in rows]
 
-    def _wake(self, row: Row) -> None:
-        """From any thread: those who wait for this analyst's requests look again."""
+    def _wake(self, row: Row | None = None) -> None:
+        """From any thread: those who wait for this analyst's requests look again, or all, where rights have changed."""
 
         def wake() -> None:
             for changed, analyst in self._waiting.items():
-                if row.analyst == analyst:
+                if row is None or row.analyst == analyst:
                     changed.set()
 
         loop = self._loop
@@ -370,8 +401,18 @@ class Service:
 
     def _collect(self, analyst: Analyst, message: m.Collect) -> m.Message:
         self._ledger.check_not_suspended()
-        entry, blob = self._desk.released(analyst.name, message.request)
-        return m.Collected([canonical.dumps(self._prove(entry, message.held).to_json()), blob])
+        entry, salt, blob = self._desk.released(analyst.name, message.request)
+        return m.Collected([canonical.dumps(self._prove(entry, message.held).to_json()), salt, blob])
+
+    def _comment(self, analyst: Analyst, message: m.Comment) -> m.Message:
+        analyst.need("file")
+        row = self._desk.comment(message.request, message.text, analyst.name, analyst.name)
+        self._notify(f"{analyst.name} commented on request {row.number}")
+        return m.Filed(canonical.dumps(self._desk.public(row)))
+
+    def _log(self, analyst: Analyst, message: m.Log) -> m.Message:
+        analyst.need("log")
+        return m.Logged([exports.part(self.name, self.keys.public, self._journal, max(0, message.start))])
 
     def _cancel(self, analyst: Analyst, message: m.Cancel) -> m.Message:
         row = self._desk.cancel(message.request, analyst.name)
@@ -379,13 +420,20 @@ class Service:
         return m.Filed(canonical.dumps(self._desk.public(row)))
 
     async def _manage(self, key: str, message: m.Manage) -> m.Message:
-        """The owner's own key, from a terminal on this machine."""
-        if key != self._registry.manager or self.manager is None:
-            raise RefusedError("only the owner's own key may decide about requests")
+        """The owner's own key, from a terminal on this machine; or somebody enrolled, as far as their rights go."""
+        by, rights = OWNER, tuple(RIGHTS)
+        if key != self._registry.manager:
+            analyst = self._registry.analyst(key)
+            analyst.need("read")
+            by, rights = analyst.name, analyst.rights
+        if self.manager is None:
+            raise RefusedError("this owner decides in its notebook")
         action = canonical.loads(message.action)
         if not isinstance(action, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in action.items()):
             raise WireError("an action is a mapping of texts")
-        found = await asyncio.get_running_loop().run_in_executor(self._workers, self.manager, action)
+        found = await asyncio.get_running_loop().run_in_executor(self._workers, self.manager, action, by, rights)
+        if by != OWNER:
+            self._registry.analyst(key)  # a revocation bites while it is looked up
         return m.Managed([canonical.dumps(found)])
 
     def _prove(self, entry: Entry, held: int = 0) -> Receipt:

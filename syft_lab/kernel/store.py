@@ -7,6 +7,7 @@ column is used once, here, and not kept. Files are written whole or not at all, 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import secrets
 import threading
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from syft_lab.budget.queries import passing
 from syft_lab.budget.tables import STORED, encode, stored_names
 from syft_lab.errors import StateError, UsageError
-from syft_lab.expr import MAX_GROUPS
+from syft_lab.expr import MAX_GROUPS, Node
+from syft_lab.identity import read_secret, write_secret
 from syft_lab.kernel import mock as mocks
 from syft_lab.kernel.executor.data import Data, pack_table, pack_tensor
 from syft_lab.schema import Column, Kind, Scalar, Schema
@@ -45,7 +48,8 @@ class Terms:
 class Prepared:
     """A table ready to be stored. ``dropped`` rows were beyond the contributions; ``skipped`` columns can't be queried.
 
-    A tensor is stored as a table of one flat column; ``tensor`` says its type, shape and bounds.
+    ``ids`` says whose each row is (None: each is somebody's own). A tensor is stored as a table of one flat column;
+    ``tensor`` says its type, shape and bounds.
     """
 
     schema: Schema
@@ -54,6 +58,7 @@ class Prepared:
     rows: int
     dropped: int
     skipped: tuple[str, ...]
+    ids: pl.Series | None = None
     tensor: dict[str, Any] | None = None
 
 
@@ -84,7 +89,8 @@ def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
         raise UsageError(f"the table has more rows than max_rows={terms.max_rows}; declare a larger public bound")
     table = encode(schema, kept.lazy()).collect().rechunk()
     made = mocks.generate(schema) if isinstance(mock, str) and mock == "generate" else _own_mock(schema, mock, data)
-    return Prepared(schema, table, made, kept.height, frame.height - kept.height, tuple(skipped))
+    ids = None if terms.privacy_unit == "row" else kept.get_column(terms.privacy_unit)
+    return Prepared(schema, table, made, kept.height, frame.height - kept.height, tuple(skipped), ids)
 
 
 def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
@@ -104,7 +110,7 @@ def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
     low, high = _check_bounds("the tensor", "int" if whole else "float", bounds)
     described = {"dtype": array.dtype.str, "shape": list(array.shape), "bounds": [low, high]}
     flat = pl.DataFrame({"v0": pl.Series(array.reshape(-1))})
-    return Prepared(Schema((), 1, terms.max_rows), flat, pl.DataFrame(), array.shape[0], 0, (), described)
+    return Prepared(Schema((), 1, terms.max_rows), flat, pl.DataFrame(), array.shape[0], 0, (), None, described)
 
 
 def _own_mock(schema: Schema, mock: Any, data: Any) -> pl.DataFrame:
@@ -238,26 +244,74 @@ def _limit_contributions(frame: pl.DataFrame, terms: Terms) -> pl.DataFrame:
 
 
 class Store:
-    """The tables in a folder of the owner's state, and those kept in memory only."""
+    """The tables in a folder of the owner's state, and those kept in memory only.
+
+    Beside each lies who its rows are about, as keyed hashes (`people`): to count people in a cohort, and to notice when
+    the same people are published under another name. The key lies in the state folder; so do the tables.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._people = folder.parent / "people"
         self._memory: dict[str, pl.DataFrame] = {}
         self._mocks: dict[str, pl.DataFrame] = {}
+        self._hashes: dict[str, np.ndarray[Any, Any]] = {}
         self._packed: dict[str, Data] = {}
         self._packing = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (folder, self._people):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = folder.parent / "store.json"
+        if not key.exists():
+            write_secret(key, {"key": secrets.token_hex(32)})
+        self._key = bytes.fromhex(read_secret(key)["key"])
 
     def put(self, name: str, version: int, prepared: Prepared, persist: bool) -> dict[str, str]:
-        """Keep a version; gives its file name and the digest that the journal commits to."""
+        """Keep a version; gives its file name and the salted commitment that the journal holds."""
         file = f"{name}-v{version}-{secrets.token_hex(4)}.arrow"
+        hashes = self.people_of(prepared)
         if persist:
             digest = self._write(file, prepared.table)
             self._write(f"mock-{file}", prepared.mock)
+            partial = self._people / f".{file}.partial"
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                np.save(out, hashes)
+            os.replace(partial, self._people / f"{file}.npy")
         else:
             digest = hashlib.sha256(prepared.table.write_ipc(None, compression="uncompressed").getvalue()).hexdigest()
             self._memory[file], self._mocks[file] = prepared.table, prepared.mock
-        return {"file": file, "digest": digest}
+            self._hashes[file] = hashes
+        return {"file": file, "digest": digest, "commitment": self.commitment(file, digest)}
+
+    def commitment(self, file: str, digest: str, salt: str | None = None) -> str:
+        """The salted commitment to a stored file. Its salt can't be had without the state folder (older journals hold it)."""
+        made = hmac.new(self._key, f"commitment {file}".encode(), hashlib.sha256).digest()
+        return hmac.new(bytes.fromhex(salt) if salt else made, bytes.fromhex(digest), hashlib.sha256).hexdigest()
+
+    def people_of(self, prepared: Prepared) -> np.ndarray[Any, Any]:
+        """A keyed hash (uint64) for each row: of its id, written alike for 7, 7.0 and "7", or of the row itself."""
+        if prepared.tensor is not None:
+            rows = prepared.table.get_column("v0").to_numpy().reshape(prepared.tensor["shape"][0], -1)
+            return np.array([self._hash(row.tobytes()) for row in rows], dtype=np.uint64)
+        if prepared.ids is None:
+            seeds = [int.from_bytes(self._key[i : i + 8], "little") for i in range(0, 32, 8)]
+            return prepared.table.hash_rows(*seeds).to_numpy()
+        ids = prepared.ids.alias("id")
+        if ids.dtype.is_float() and (ids == ids.floor()).all():
+            ids = ids.cast(pl.Int64)
+        texts = ids.cast(pl.String).str.strip_chars()
+        known = texts.unique()
+        hashes = pl.Series([self._hash(t.encode()) for t in known.to_list()], dtype=pl.UInt64)
+        return texts.replace_strict(known, hashes, return_dtype=pl.UInt64).to_numpy()
+
+    def _hash(self, content: bytes) -> int:
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=self._key).digest(), "little")
+
+    def people(self, file: str) -> np.ndarray[Any, Any] | None:
+        """Whose each row of a version is, as keyed hashes; None where it was in memory only, and is gone."""
+        if file in self._hashes:
+            return self._hashes[file]
+        path = self._people / f"{file}.npy"
+        return np.load(path, allow_pickle=False, mmap_mode="r") if path.is_file() else None
 
     def table(self, file: str) -> pl.LazyFrame:
         """The stored table, lazily; raises StateError if its file is gone."""
@@ -273,6 +327,26 @@ class Store:
         if file not in self._mocks:
             self._mocks[file] = pl.read_ipc(self._folder / f"mock-{file}", memory_map=False)
         return self._mocks[file]
+
+    def rows(self, file: str, schema: Schema, chosen: Node | None) -> np.ndarray[Any, Any]:
+        """Which rows of a version pass a filter: one boolean a row."""
+        stored = self.table(file)
+        if chosen is None:
+            return np.ones(stored.select(pl.len()).collect().item(), dtype=bool)
+        return passing(schema, chosen, stored).to_numpy()
+
+    def part(
+        self, file: str, form: Schema | Mapping[str, Any], keep: np.ndarray[Any, Any] | None, columns: Sequence[str]
+    ) -> Data:
+        """Some rows and columns of a version, laid out anew; close it after use. No columns means all of them."""
+        if keep is None and not columns:
+            return self.cell(file, form)
+        stored = self.table(file).collect()
+        if not isinstance(form, Schema):
+            array = stored.get_column("v0").to_numpy().reshape(form["shape"])
+            return pack_tensor(array if keep is None else array[keep])
+        named = _decoded(form, stored if keep is None else stored.filter(pl.Series(keep)))
+        return pack_table({n: named[n] for n in columns} if columns else named)
 
     def cell(self, file: str, form: Schema | Mapping[str, Any]) -> Data:
         """The table or tensor as approved code sees it, under its published names; close it after use."""
@@ -301,13 +375,19 @@ class Store:
 
     def remove(self, file: str) -> None:
         """Forget a version and delete its files."""
-        for kept in (self._memory, self._mocks):
-            kept.pop(file, None)
+        self._memory.pop(file, None)
+        self._mocks.pop(file, None)
         with self._packing:
             if file in self._packed:
                 self._packed.pop(file).close()
         for name in (file, f"mock-{file}"):
             (self._folder / name).unlink(missing_ok=True)
+
+    def forget(self, file: str) -> None:
+        """Forget a version that was never published, and whose its rows were."""
+        self.remove(file)
+        self._hashes.pop(file, None)
+        (self._people / f"{file}.npy").unlink(missing_ok=True)
 
     def remove_others(self, files: set[str]) -> None:
         """Delete what no published version refers to: left by a crash between writing and journaling."""

@@ -58,16 +58,28 @@ def describe(do: str, found: Any) -> str:
         return "\n".join(map(visible, lines)) or "no requests yet"
     if do != "show":
         return visible(f"request {found['number']}: {found['says']}" + (f" ({found['why']})" if found["why"] else ""))
+    earlier, private = found["earlier"], found.get("private", {})
+    near = ", ".join(f"{n['number']} ({n['state']})" for n in earlier["near"])
     rows = [("analyst", found["analyst"]), ("filed", found["filed"]), ("reads", ", ".join(found["datasets"])),
             ("returns", ", ".join(found["outputs"])), ("reason", found["reason"] or "none given"),
             *[("parameter", f"{k} = {v!r}") for k, v in found["params"].items()],
-            ("on the mock", found["behaviour"]), ("digest", found["digest"]), ("told", found["why"])]  # fmt: skip
+            ("like earlier", near), ("on the mock", found["behaviour"]), ("growth", found["growth"]),
+            ("influence", found["influence"]), ("on the data", private.get("influence", "")),
+            *[("cohort", line) for line in private.get("cohorts", ())], *[("hint", h) for h in found["hints"]],
+            ("may take", found["limits"]), ("approvals", found["approvals"]), ("held because", private.get("held", "")),
+            ("error", private.get("error", "")), ("digest", found["digest"]),
+            *[(f"{c['by']} says", c["text"]) for c in found["comments"]], ("told", found["why"])]  # fmt: skip
     lines = [f"Request {found['number']}: {found['says']}"]
     lines += [f"  {k:<12} {visible(v).replace(chr(10), ' ')}" for k, v in rows if v]
     lines += ["", *(f"  | {visible(line)}" for line in found["code"].rstrip().split("\n")), ""]
-    for value in found["preview"]:
-        lines += [f"  {visible(value['name'])}: {value['kind']}, {value['bytes']} bytes", visible(value["preview"])]
+    lines += [f"  changed since request {earlier['against']}:", *(f"  {visible(line)}" for line in earlier["diff"]), ""] \
+        if earlier["diff"] else []  # fmt: skip
+    for value in found.get("preview", ()):
+        small = f", {value['small']} counts below 3" if value["small"] else ""
+        lines += [f"  {visible(value['name'])}: {value['kind']}, {value['bytes']} bytes{small}", visible(value["preview"])]
     number, digest = found["number"], found["digest"]
-    nexts = {"filed": f"syft-lab requests approve {number} {digest}\n      syft-lab requests deny {number} REASON",
-             "review": f"syft-lab requests release {number}, or withhold {number} REASON"}  # fmt: skip
+    decide = f"syft-lab requests approve {number} {digest}\n      syft-lab requests deny {number} REASON"
+    nexts = {"filed": decide, "seen": decide, "partly": decide,
+             "review": f"syft-lab requests release {number}, or withhold {number} REASON",
+             "failed": f"syft-lab requests release_error {number} lets the kind of error and its line leave"}  # fmt: skip
     return "\n".join(lines + ([f"next: {nexts[found['state']]}"] if found["state"] in nexts else []))

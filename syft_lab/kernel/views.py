@@ -10,7 +10,7 @@ Amounts are integers: ε in 1e-6, δ in 1e-12 (`budget.accountant`). The CHECKs 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -26,7 +26,7 @@ _ACCOUNT = """
     CHECK (delta_spent >= 0 AND delta_spent + delta_reserved <= delta_cap)
 """
 TABLES = {
-    "populations": f"(name TEXT PRIMARY KEY, {_ACCOUNT})",
+    "populations": f"(name TEXT PRIMARY KEY, merged_into TEXT, {_ACCOUNT})",
     "accounts": f"(analyst TEXT, population TEXT, {_ACCOUNT}, PRIMARY KEY (analyst, population))",
     "datasets": "(name TEXT, version INTEGER, population TEXT NOT NULL, meta TEXT NOT NULL,"
     " withdrawn INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (name, version))",
@@ -39,14 +39,20 @@ TABLES = {
     " population TEXT NOT NULL, digest TEXT NOT NULL, epsilon INTEGER NOT NULL CHECK (epsilon > 0),"
     " delta INTEGER NOT NULL CHECK (delta >= 0), state TEXT NOT NULL, entry INTEGER NOT NULL)",
     "requests": "(request TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, analyst TEXT NOT NULL, digest TEXT NOT NULL,"
-    " state TEXT NOT NULL, filed INTEGER NOT NULL, entry INTEGER NOT NULL, ran INTEGER, rule INTEGER, review INTEGER NOT NULL"
-    " DEFAULT 1, why TEXT NOT NULL DEFAULT '')",
+    " template TEXT NOT NULL, state TEXT NOT NULL, needed INTEGER NOT NULL, follows INTEGER, filed INTEGER NOT NULL,"
+    " moved INTEGER NOT NULL, entry INTEGER NOT NULL, ran INTEGER, left INTEGER, explained INTEGER, rule INTEGER,"
+    " review INTEGER NOT NULL DEFAULT 1, why TEXT NOT NULL DEFAULT '')",
+    "endorsements": "(request TEXT, by TEXT, entry INTEGER NOT NULL, PRIMARY KEY (request, by))",
+    "comments": "(entry INTEGER PRIMARY KEY, request TEXT NOT NULL)",
+    "roles": "(name TEXT PRIMARY KEY, rights TEXT NOT NULL)",
     "exact": "(analyst TEXT, population TEXT, count INTEGER NOT NULL, PRIMARY KEY (analyst, population))",
     "settings": "(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 }
 INDEXES = (
     "CREATE INDEX questions ON queries (analyst, dataset, version, digest, epsilon, delta)",
     "CREATE INDEX requests_by_analyst ON requests (analyst, entry)",
+    "CREATE INDEX requests_by_state ON requests (state)",
+    "CREATE INDEX comments_by_request ON comments (request)",
     "CREATE UNIQUE INDEX one_active_key ON analysts (name) WHERE state = 'active'",
 )
 STAMP = sha256(repr((TABLES, INDEXES)).encode()).hexdigest()
@@ -217,10 +223,66 @@ def _restored(db: sqlite3.Connection, seq: int, body: Body) -> None:
         )
 
 
-def _filed(db: sqlite3.Connection, seq: int, body: Body) -> None:
+def _merged(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    """Two populations turn out to be the same people: what was spent on either is spent, and the smaller cap holds.
+
+    A cap is never below what was spent, so an overspent merger leaves nothing.
+    """
+    old, new = body["population"], body["into"]
+    ((cap_e, cap_d),) = db.execute("SELECT epsilon_cap, delta_cap FROM populations WHERE name = ?", (old,)).fetchall()
+    _join(db, "populations", "name = ?", (new,), db.execute(
+        "SELECT epsilon_spent, delta_spent FROM populations WHERE name = ?", (old,)).fetchone(), (cap_e, cap_d))  # fmt: skip
+    rows = db.execute("SELECT analyst, epsilon_spent, delta_spent, epsilon_cap, delta_cap FROM accounts WHERE population = ?",
+                      (old,)).fetchall()  # fmt: skip
+    for analyst, *amounts in rows:
+        db.execute(
+            "INSERT OR IGNORE INTO accounts (analyst, population, epsilon_cap, delta_cap) VALUES (?, ?, ?, ?)",
+            (analyst, new, *amounts[2:]),
+        )
+        _join(db, "accounts", "analyst = ? AND population = ?", (analyst, new), amounts[:2], amounts[2:])
+    db.execute("DELETE FROM accounts WHERE population = ?", (old,))
+    db.execute("UPDATE populations SET merged_into = ? WHERE name = ? OR merged_into = ?", (new, old, old))
+    for table in ("datasets", "queries"):
+        db.execute(f"UPDATE {table} SET population = ? WHERE population = ?", (new, old))
     db.execute(
-        "INSERT INTO requests (request, number, analyst, digest, state, filed, entry) VALUES (?, ?, ?, ?, 'filed', ?, ?)",
-        (body["request"], body["number"], body["analyst"], body["digest"], seq, seq),
+        "INSERT INTO exact (analyst, population, count) SELECT analyst, ?, count FROM exact WHERE population = ?"
+        " ON CONFLICT (analyst, population) DO UPDATE SET count = count + excluded.count",
+        (new, old),
+    )
+    db.execute("DELETE FROM exact WHERE population = ?", (old,))
+
+
+def _join(
+    db: sqlite3.Connection, table: str, where: str, key: tuple[str, ...], spent: Sequence[int], cap: Sequence[int]
+) -> None:
+    for unit, more, other in (("epsilon", spent[0], cap[0]), ("delta", spent[1], cap[1])):
+        db.execute(
+            f"UPDATE {table} SET {unit}_cap = max(min({unit}_cap, ?), {unit}_spent + {unit}_reserved + ?),"
+            f" {unit}_spent = {unit}_spent + ? WHERE {where}",
+            (other, more, more, *key),
+        )
+
+
+def _setting(name: str) -> Callable[[sqlite3.Connection, int, Body], None]:
+    """The newest entry of its kind holds; with "role", one a role."""
+
+    def keep(db: sqlite3.Connection, seq: int, body: Body) -> None:
+        key = f"{name}:{body['role']}" if "role" in body else name
+        db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (key, _text(body)))
+
+    return keep
+
+
+def _role(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    db.execute("INSERT OR REPLACE INTO roles VALUES (?, ?)", (body["role"], _text(body["rights"])))
+
+
+def _filed(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    names = ("request", "number", "analyst", "digest")
+    db.execute(
+        "INSERT INTO requests (request, number, analyst, digest, template, needed, follows, state, filed, moved, entry)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 'filed', ?, ?, ?)",
+        (*(body[n] for n in names), body.get("template", ""), body.get("needed", 1), body.get("follows"), seq, seq, seq),
     )
 
 
@@ -230,32 +292,79 @@ def _move(state: str, *before: str) -> Callable[[sqlite3.Connection, int, Body],
     def move(db: sqlite3.Connection, seq: int, body: Body) -> None:
         places = ", ".join("?" for _ in before)
         changed = db.execute(
-            f"UPDATE requests SET state = ?, entry = ?, why = ? WHERE request = ? AND state IN ({places})",
-            (state, seq, body.get("why", ""), body["request"], *before),
+            f"UPDATE requests SET state = ?, moved = ?, entry = ?, why = ? WHERE request = ? AND state IN ({places})",
+            (state, seq, seq, body.get("why", ""), body["request"], *before),
         ).rowcount
         if changed != 1:
             raise sqlite3.IntegrityError(f"the request is not in a state before {state}")
-        if state == "approved":
-            terms = (body["rule"], int(body["review"]), body["request"])
-            db.execute("UPDATE requests SET rule = ?, review = ? WHERE request = ?", terms)
+        if state in ("partly", "approved"):
+            _endorse(db, seq, body, state)
         elif state == "review":
             db.execute("UPDATE requests SET ran = ? WHERE request = ?", (seq, body["request"]))
         elif state == "released":
-            for population in body["populations"]:
-                db.execute(
-                    "INSERT INTO exact (analyst, population, count) VALUES (?, ?, 1)"
-                    " ON CONFLICT (analyst, population) DO UPDATE SET count = count + 1",
-                    (body["analyst"], population),
-                )
+            db.execute("UPDATE requests SET left = ? WHERE request = ?", (seq, body["request"]))
+            _count_exact(db, body)
 
     return move
 
 
+def _endorse(db: sqlite3.Connection, seq: int, body: Body, state: str) -> None:
+    """One person, or rule, once; never the one who asks; and ``approved`` means that as many agreed as are needed."""
+    db.execute("INSERT INTO endorsements VALUES (?, ?, ?)", (body["request"], body["by"], seq))
+    analyst, needed, count = db.execute(
+        "SELECT analyst, needed, (SELECT count(*) FROM endorsements WHERE endorsements.request = requests.request)"
+        " FROM requests WHERE request = ?",
+        (body["request"],),
+    ).fetchone()
+    if body["by"] == analyst:
+        raise sqlite3.IntegrityError("nobody approves their own request")
+    if (count >= needed) != (state == "approved"):
+        raise sqlite3.IntegrityError(f"{count} of {needed} approvals")
+    db.execute(
+        "UPDATE requests SET rule = coalesce(?, rule), review = max(?, CASE WHEN ? > 1 THEN review ELSE 0 END)"
+        " WHERE request = ?",
+        (body["rule"], int(body["review"]), count, body["request"]),
+    )
+
+
+def _count_exact(db: sqlite3.Connection, body: Body) -> None:
+    for population in body["populations"]:
+        merged = db.execute("SELECT merged_into FROM populations WHERE name = ?", (population,)).fetchone()
+        db.execute(
+            "INSERT INTO exact (analyst, population, count) VALUES (?, ?, 1)"
+            " ON CONFLICT (analyst, population) DO UPDATE SET count = count + 1",
+            (body["analyst"], (merged and merged[0]) or population),
+        )
+
+
+def _commented(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    if db.execute("UPDATE requests SET entry = ? WHERE request = ?", (seq, body["request"])).rowcount != 1:
+        raise sqlite3.IntegrityError("no such request")
+    db.execute("INSERT INTO comments VALUES (?, ?)", (seq, body["request"]))
+
+
+def _explained(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    """Of a failed run, the kind of error and its line left: it tells of real data, and counts as an exact release."""
+    changed = db.execute(
+        "UPDATE requests SET explained = ?, entry = ? WHERE request = ? AND state = 'failed' AND explained IS NULL",
+        (seq, seq, body["request"]),
+    ).rowcount
+    if changed != 1:
+        raise sqlite3.IntegrityError("the request did not fail, or its error was released")
+    _count_exact(db, body)
+
+
+_UNDECIDED = ("filed", "seen", "partly")
 _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "opened": _nothing,
     "published": _published,
     "withdrawn": _withdrawn,
+    "merged": _merged,
     "topped_up": _topped_up,
+    "role": _role,
+    "capped": _setting("limits"),
+    "approvals": _setting("approvals"),
+    "expiry": _setting("expiry"),
     "invited": _invited,
     "enrolled": _enrolled,
     "rotated": _rotated,
@@ -269,14 +378,21 @@ _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "suspended": _suspended,
     "restored": _restored,
     "owner_key": _nothing,
+    "exported": _nothing,
+    "tried": _nothing,
     "filed": _filed,
-    "approved": _move("approved", "filed"),
-    "denied": _move("denied", "filed"),
-    "cancelled": _move("cancelled", "filed", "approved", "running", "review"),
+    "seen": _move("seen", "filed"),
+    "endorsed": _move("partly", *_UNDECIDED),
+    "approved": _move("approved", *_UNDECIDED),
+    "denied": _move("denied", *_UNDECIDED),
+    "expired": _move("expired", *_UNDECIDED),
+    "cancelled": _move("cancelled", *_UNDECIDED, "approved", "running", "review"),
     "started": _move("running", "approved"),
     "ran": _move("review", "running"),
     "exact": _move("released", "review"),
     "withheld": _move("withheld", "review"),
     "broke": _move("failed", "approved", "running"),
     "cut_off": _move("interrupted", "running"),
+    "commented": _commented,
+    "explained": _explained,
 }

@@ -197,11 +197,15 @@ class Rotated(Message):
 
 @dataclass(frozen=True)
 class File(Message):
-    """Ask the owner to run code: JSON terms, as docs/protocol.md has them. ``request`` makes it idempotent."""
+    """Ask the owner to run code: JSON terms, as docs/protocol.md has them. ``request`` makes it idempotent.
+
+    ``follows`` is the number of the request that this one mends, or 0.
+    """
 
     kind = "file"
     request: str
     terms: bytes
+    follows: int
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,7 @@ class Collect(Message):
 
 @dataclass(frozen=True)
 class Collected(Message):
-    """Two payload frames: the JSON of the receipt, and the values as `syft_lab.values` lays them out."""
+    """Three payload frames: the JSON of the receipt, the salt of its commitment, the values as `syft_lab.values` has them."""
 
     kind = "collected"
     max_payload = 1 << 30
@@ -257,8 +261,34 @@ class Cancel(Message):
 
 
 @dataclass(frozen=True)
+class Comment(Message):
+    """Say something about a request of one's own; answered by `Filed`."""
+
+    kind = "comment"
+    request: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Log(Message):
+    """For whoever may read the journal: its entries from ``start`` on, as many as fit."""
+
+    kind = "log"
+    start: int
+
+
+@dataclass(frozen=True)
+class Logged(Message):
+    """One payload frame: a part of an exported journal, as `syft_lab.study` has it."""
+
+    kind = "logged"
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
 class Manage(Message):
-    """The owner's own key, from a terminal on this machine: JSON ``{"do", "request", "digest", "reason"}``."""
+    """The owner's own key, or somebody with the right: JSON ``{"do", "request", "digest", "reason"}``."""
 
     kind = "manage"
     action: bytes

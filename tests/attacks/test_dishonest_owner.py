@@ -29,7 +29,7 @@ def test_the_honest_owner_is_believed(owner, session):
 def test_other_values_than_were_signed_are_refused(owner, session, monkeypatch):
     asked, request = released(owner, session)
     honest = owner._desk.released
-    monkeypatch.setattr(owner._desk, "released", lambda *a: (honest(*a)[0], values.encode({"m": 1.0})))
+    monkeypatch.setattr(owner._desk, "released", lambda *a: (*honest(*a)[:2], values.encode({"m": 1.0})))
     request.release()
     with pytest.raises(errors.VerificationError, match="not those that the receipt is about"):
         asked.results["m"].get(20)
@@ -71,10 +71,10 @@ def test_a_result_that_is_nonsense_fails_and_does_not_hang(owner, session, monke
     honest, done = owner._desk.released, threading.Event()
 
     def nonsense(*arguments):
-        entry, _ = honest(*arguments)
+        entry, *_ = honest(*arguments)
         done.set()
         body = {**entry.body, "cell": 7}
-        return dataclasses.replace(entry, data=canonical.dumps(body)), b"x"
+        return dataclasses.replace(entry, data=canonical.dumps(body)), b"salt", b"x"
 
     monkeypatch.setattr(owner._desk, "released", nonsense)
     request.release()

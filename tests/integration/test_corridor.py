@@ -389,7 +389,7 @@ def test_tab_completion_knows_columns_and_datasets(session):
         (lambda o: o.invite("bob", expires="soon"), "7d"),
         (lambda o: o.revoke("bob"), "with access: alice"),
         (lambda o: o.withdraw("nope"), "no dataset"),
-        (lambda o: o.policy.allow("sql", dataset="patients", epsilon_per_query=1), "kinds 'dp' and 'code'"),
+        (lambda o: o.policy.allow("sql", dataset="patients", epsilon_per_query=1), "are about 'dp'"),
         (lambda o: o.policy.allow("dp", dataset="nope", epsilon_per_query=1), "publish it first"),
         (lambda o: o.policy.allow("dp", dataset="patients", epsilon_per_query=math.nan), "epsilon"),
         (lambda o: o.policy.remove(99), "rules: 1"),

@@ -86,8 +86,14 @@ def _seed(seed: int) -> None:
     """Forked jobs would share the server's random state. For repeatable runs only: noise and keys are never drawn here."""
     import numpy as np
 
+    fresh = np.random.default_rng
+
+    def default_rng(seed: Any = None) -> Any:
+        return fresh(np.random.randint(0, 2**31, 4) if seed is None else seed)
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
+    np.random.default_rng = default_rng  # without a seed it would ask the system, and a run could not be repeated
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from syft_lab import canonical, values
+from syft_lab.cell import NO_RESULT, RAISED
 from syft_lab.errors import StateError, UsageError, WireError
 from syft_lab.kernel.executor import READY, levels
 from syft_lab.kernel.executor.data import Data, sealed
@@ -354,8 +355,8 @@ _SIGNALS: Mapping[int, str] = {
 
 def _explain(error: Mapping[str, Any]) -> str:
     if error["result"]:
-        return "what it returned is no result: a result is a number, an array, a tensor, or a table"
-    return "the code raised an error on the real data"
+        return NO_RESULT
+    return RAISED
 
 
 def parse(out: bytes, job: Job) -> tuple[Mapping[str, Any] | None, Mapping[str, Any], bytes]:

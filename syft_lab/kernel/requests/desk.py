@@ -1,0 +1,584 @@
+"""Requests to run code: filed by analysts, decided by the owner, kept in the journal whatever happens to the kernel.
+
+    filed → seen → partly → approved → running → review → released
+      └──────┴───────┴→ denied            │         └────→ withheld
+                        expired           └→ failed · interrupted
+    and cancelled from anywhere before the end; a step may be left out on the way to approved
+
+Each arrow is an entry of the journal, and `views` allows no other: a request runs once at most, and nothing leaves
+without an entry that says who, or which rule, let it. ``partly``: approved by some of the people it needs. What came of
+a run lies beside the journal in a folder (0600).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import platform
+import re
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from syft_lab import __version__, canonical, values
+from syft_lab.cell import Cell, parse, use_from_json
+from syft_lab.errors import BusyError, FailedError, RefusedError, StateError, SuspendedError, UsageError, WireError
+from syft_lab.expr import check_filter
+from syft_lab.kernel import policy
+from syft_lab.kernel.catalogue import Catalogue, Dataset
+from syft_lab.kernel.executor.supervisor import Limits
+from syft_lab.kernel.journal import Entry, Journal
+from syft_lab.kernel.ledger import SUSPENDED
+from syft_lab.kernel.outputs import Observed
+from syft_lab.kernel.registry import Analyst
+from syft_lab.kernel.requests.shelf import SALT, Shelf
+from syft_lab.kernel.roles import OWNER
+from syft_lab.kernel.rulebook import Rulebook
+
+UNDECIDED = ("filed", "seen", "partly")
+OPEN = (*UNDECIDED, "approved", "running", "review")
+FELL = ("denied", "withheld", "failed", "cancelled", "interrupted", "expired")
+MAX_OPEN, MAX_WHY, MAX_COMMENTS = 100, 2_000, 100
+EXPIRY = timedelta(days=30)
+PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
+_COLUMNS = (
+    "request, number, analyst, digest, template, state, needed, follows, filed, moved, entry, ran, left, explained, rule, "
+    "review, why"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request as the journal has it now. ``filed``, ``moved`` (its state), ``entry`` (anything), ``ran``, ``left`` and
+    ``explained`` are positions in the journal."""  # noqa: D209
+
+    request: str
+    number: int
+    analyst: str
+    digest: str
+    template: str
+    state: str
+    needed: int
+    follows: int | None
+    filed: int
+    moved: int
+    entry: int
+    ran: int | None
+    left: int | None
+    explained: int | None
+    rule: int | None
+    review: int
+    why: str
+
+
+def environment() -> dict[str, str]:
+    """Versions of what a cell can import; part of the digest that is approved."""
+    found = {"python": platform.python_version(), "syft-lab": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class Desk:
+    """Every change of a request, each one entry of the journal. ``on_change`` hears of it."""
+
+    def __init__(self, journal: Journal, catalogue: Catalogue, rulebook: Rulebook, folder: Path) -> None:
+        self._journal, self._catalogue, self._rulebook, self._shelf = journal, catalogue, rulebook, Shelf(folder)
+        self._environment = environment()
+        self._lock = threading.Lock()
+        self._limits = Limits()
+        self.on_change: list[Callable[[Row], None]] = []
+
+    # Settings
+
+    def _setting(self, name: str) -> Any:
+        rows = self._journal.read("SELECT value FROM settings WHERE name = ?", name)
+        return canonical.loads(rows[0][0]) if rows else None
+
+    @property
+    def approvals(self) -> int:
+        """How many people must approve code."""
+        found = self._setting("approvals")
+        return int(found["count"]) if found else 1
+
+    @property
+    def expiry(self) -> timedelta:
+        """How long a request waits for a decision."""
+        found = self._setting("expiry")
+        return timedelta(seconds=found["seconds"]) if found else EXPIRY
+
+    def set_expiry(self, seconds: float) -> None:
+        """Journal how long a request waits for a decision."""
+        if self.expiry != timedelta(seconds=seconds):
+            self._journal.append("expiry", {"seconds": seconds})
+
+    def limits(self, role: str) -> Limits:
+        """What a run may take that somebody in a role asked for."""
+        found = self._setting(f"limits:{role}") or self._setting("limits:")
+        return Limits(**found["limits"]) if found else self._limits
+
+    def set_limits(self, role: str, limits: Limits) -> None:
+        """Journal what runs of a role may take; "" is every role that has none of its own."""
+        if self.limits(role) != limits or self._setting(f"limits:{role}") is None:
+            self._journal.append("capped", {"role": role, "limits": asdict(limits)})
+
+    # Reading
+
+    def row(self, request: str) -> Row:
+        """A request by its id; raises UsageError."""
+        found = self._journal.read(f"SELECT {_COLUMNS} FROM requests WHERE request = ?", request)
+        if not found:
+            raise UsageError(f"there is no request {ascii(request)[:40]}")
+        return Row(*found[0])
+
+    def find(self, name: str | int) -> Row:
+        """A request by its number or id."""
+        if str(name).isdigit() and len(str(name)) < 10:
+            found = self._journal.read(f"SELECT {_COLUMNS} FROM requests WHERE number = ?", int(name))
+            if found:
+                return Row(*found[0])
+            raise UsageError(f"there is no request {name}")
+        return self.row(str(name))
+
+    def rows(self, analyst: str | None = None, after: int = -1, states: Iterable[str] = ()) -> list[Row]:
+        """Requests that changed after entry ``after``, oldest first; of one analyst, or of all; in some states, or in any."""
+        where, given, wanted = "entry > ?", [after], tuple(states)
+        chosen = [*([analyst] if analyst is not None else []), *wanted]
+        where += " AND analyst = ?" if analyst is not None else ""
+        where += f" AND state IN ({_marks(wanted)})" if wanted else ""
+        found = self._journal.read(f"SELECT {_COLUMNS} FROM requests WHERE {where} ORDER BY number", *given, *chosen)
+        return [Row(*r) for r in found]
+
+    def count(self, states: Iterable[str] = ()) -> int:
+        """How many requests there are, in some states or in any."""
+        wanted = tuple(states)
+        where = f"WHERE state IN ({_marks(wanted)})" if wanted else ""
+        return int(self._journal.read(f"SELECT count(*) FROM requests {where}", *wanted)[0][0])
+
+    def terms(self, row: Row) -> Mapping[str, Any]:
+        """What was filed: the body of its entry."""
+        return self._journal.entry(row.filed).body
+
+    def cell(self, row: Row) -> Cell:
+        """The cell that was filed."""
+        said = self.terms(row)["cell"]
+        use = tuple(map(use_from_json, said["use"]))
+        return Cell(said["code"], use, tuple(said["returns"]), said["params"], said["reason"])
+
+    def time(self, seq: int) -> str:
+        """When an entry was written."""
+        return self._journal.entry(seq).time
+
+    def public(self, row: Row) -> dict[str, Any]:
+        """What the analyst may know of their own request: nothing that came of private data before its release."""
+        said = self.terms(row)
+        return {
+            "request": row.request, "number": row.number, "digest": row.digest, "state": row.state, "why": row.why,
+            "entry": row.entry, "cell": said["cell"], "filed": self.time(row.filed), "changed": self.time(row.moved),
+            "follows": row.follows, "comments": self.comments(row), "approvals": [len(self.approvers(row)), row.needed],
+            "error": None if row.explained is None else self._journal.entry(row.explained).body["error"],
+            "limits": asdict(self.limits(said.get("role", "analyst"))),
+        }  # fmt: skip
+
+    def comments(self, row: Row) -> list[dict[str, str]]:
+        """What was said about a request, oldest first."""
+        rows = self._journal.read("SELECT entry FROM comments WHERE request = ? ORDER BY entry", row.request)
+        found = [self._journal.entry(seq) for (seq,) in rows]
+        return [{"by": e.body["by"], "time": e.time, "text": e.body["text"]} for e in found]
+
+    def approvers(self, row: Row) -> list[str]:
+        """Who approved a request so far."""
+        return [by for (by,) in self._journal.read("SELECT by FROM endorsements WHERE request = ? ORDER BY entry", row.request)]
+
+    def decided(self, row: Row) -> str:
+        """Who, or which rule, decided, in words; empty while nobody did."""
+        if row.state in UNDECIDED and row.state != "partly":
+            return ""
+        approvers = self.approvers(row)
+        if approvers:
+            return f"approved by {', '.join(approvers)}" + (f" of {row.needed} needed" if row.state == "partly" else "")
+        body = self._journal.entry(row.moved).body
+        return f"{row.state} by {body['by']}" if "by" in body else row.state
+
+    def case(self, row: Row) -> policy.Case:
+        """What a policy is asked about a request, as of when it was filed."""
+        said, cell = self.terms(row), self.cell(row)
+        time = datetime.fromisoformat(self.time(row.filed))
+        return policy.Case(
+            "code", row.analyst, said.get("role", "analyst"), tuple(d["dataset"] for d in said["data"]), time,
+            digest=row.digest, template=row.template, params=cell.params, filtered=cell.filtered, observed=self.observed(row),
+        )  # fmt: skip
+
+    def observed(self, row: Row) -> Observed | None:
+        """What the runs on the mock gave; None while they are not over."""
+        found = self.noted(row, "mock")
+        if found is None:
+            return None
+        grows = found.get("grows")
+        return Observed(found["outputs"], None if grows is None else tuple(grows), found["why"])
+
+    # From the analyst
+
+    def file(self, analyst: Analyst, request: str, data: bytes, follows: int = 0) -> Row:
+        """Take a request in, durably; the same again is answered as before. A rule may decide it at once.
+
+        ``follows`` is the number of the request that this one mends; 0 looks for one that fell and reads and returns the same.
+        """
+        analyst.need("file")
+        if not re.fullmatch(r"[0-9a-f]{32}", request):
+            raise WireError("a request id has 32 hexadecimal digits")
+        cell = parse(data)
+        datasets = [self._catalogue.find(analyst, u.dataset, u.version) for u in cell.use]
+        for use, dataset in zip(cell.use, datasets, strict=True):
+            _check_part(use.filter is not None or bool(use.columns), dataset)
+            if use.filter is not None:
+                check_filter(use.filter, dataset.schema)
+            for column in use.columns:
+                dataset.schema.column(column)
+        digest = cell.digest([d.meta["commitment"] for d in datasets], self._environment)
+        template = cell.template(self._environment)
+        if follows and self._journal.read("SELECT analyst FROM requests WHERE number = ?", follows) != [(analyst.name,)]:
+            raise UsageError(f"you have no request {follows} for this one to follow")
+
+        def body(db: sqlite3.Connection) -> dict[str, Any]:
+            _check_not_suspended(db)
+            ((number, open_now),) = db.execute(
+                f"SELECT coalesce(max(number), 0), sum(analyst = ? AND state IN ({_marks(OPEN)})) FROM requests",
+                (analyst.name, *OPEN),
+            ).fetchall()
+            if (open_now or 0) >= MAX_OPEN:
+                raise BusyError(f"{open_now} of your requests are open; cancel some, or wait for the owner to decide")
+            return {
+                "request": request, "number": number + 1, "analyst": analyst.name, "role": analyst.role, "digest": digest,
+                "template": template, "cell": cell.to_json(), "follows": follows or self._predecessor(analyst.name, cell),
+                "needed": max(self.approvals, *(d.meta.get("approvals", 1) for d in datasets)),
+                "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in datasets],
+                "environment": self._environment,
+            }  # fmt: skip
+
+        with self._lock:
+            known = self._journal.read("SELECT analyst, digest FROM requests WHERE request = ?", request)
+            if known:
+                if known != [(analyst.name, digest)]:
+                    raise UsageError("this request id was used for another request; file it with a new one")
+                return self.row(request)
+            self._journal.append("filed", body)
+        self._changed(request)
+        self.decide(request)
+        return self.row(request)
+
+    def _predecessor(self, analyst: str, cell: Cell) -> int | None:
+        """The newest request of this analyst that fell, and reads and returns the same."""
+        for row in reversed(self.rows(analyst)[-50:]):
+            if row.state in FELL:
+                old = self.cell(row)
+                if old.returns == cell.returns and [u.dataset for u in old.use] == [u.dataset for u in cell.use]:
+                    return row.number
+        return None
+
+    def decide(self, request: str) -> None:
+        """Let the policy decide, if it does: when a request is filed, and when its runs on the mock are over."""
+        row = self.row(request)
+        if row.state not in UNDECIDED:
+            return
+
+        def decision() -> policy.Decision:
+            case = self.case(row)
+            return self._rulebook.decide(policy.Case(**{**vars(case), "time": self._journal.now()}))
+
+        found = decision()
+        if isinstance(found, policy.Refuse):
+            self._move(row, "denied", {"why": found.why[:MAX_WHY], "by": f"rule {found.rule.id}" if found.rule else "policy"})
+            return
+        if not isinstance(found, policy.Allow):
+            return
+        rule, last = found.rule, len(self.approvers(row)) + 1 >= row.needed
+
+        def body(db: sqlite3.Connection) -> dict[str, Any]:
+            again = decision()  # under the journal's lock: two requests can't both take a rule's last use
+            if not isinstance(again, policy.Allow) or again.rule.id != rule.id:
+                raise _NoRuleError
+            _check_not_suspended(db)
+            return {"request": request, "analyst": row.analyst, "digest": row.digest, "by": f"rule {rule.id}",
+                    "said": str(rule), "rule": rule.id, "review": rule.review}  # fmt: skip
+
+        try:
+            self._journal.append("approved" if last else "endorsed", body)
+        except (_NoRuleError, sqlite3.IntegrityError):
+            return
+        self._changed(request)
+
+    def cancel(self, request: str, analyst: str | None = None) -> Row:
+        """Take a request back; what runs is ended. Raises UsageError for somebody else's, or one that is over."""
+        row = self._own(request, analyst)
+        if row.state == "cancelled":
+            return row
+        self._move(row, "cancelled", {"by": analyst or OWNER})
+        self._shelf.forget(row.request)
+        return self.row(request)
+
+    def comment(self, request: str, text: str, by: str, analyst: str | None = None) -> Row:
+        """Say something about a request, for its analyst and its deciders."""
+        row = self._own(request, analyst)
+        if not isinstance(text, str) or not text.strip() or len(text) > MAX_WHY:
+            raise UsageError(f"a comment is a text of 1 to {MAX_WHY} characters")
+        if len(self.comments(row)) >= MAX_COMMENTS:
+            raise BusyError(f"request {row.number} has {MAX_COMMENTS} comments; talk about the rest elsewhere")
+        self._journal.append("commented", {"request": request, "by": by, "text": text.strip()})
+        self._changed(request)
+        return self.row(request)
+
+    def _own(self, request: str, analyst: str | None) -> Row:
+        row = self.row(request)
+        if analyst is not None and row.analyst != analyst:
+            raise UsageError(f"there is no request {ascii(request)[:40]}")
+        return row
+
+    # From those who decide
+
+    def seen(self, request: str, by: str = OWNER) -> Row:
+        """Note that somebody who can decide has looked at it; the analyst may know."""
+        row = self.row(request)
+        if row.state == "filed":
+            self._move(row, "seen", {"by": by}, quietly=True)
+        return self.row(request)
+
+    def approve(self, request: str, digest: str, by: str = OWNER) -> Row:
+        """Let exactly what has ``digest`` run, once; raises UsageError for any other, RefusedError for one's own request."""
+        row = self.row(request)
+        if digest != row.digest:
+            raise UsageError(f"request {row.number} has another digest than the one given; look at it again before you approve")
+        if by == row.analyst:
+            raise RefusedError(f"request {row.number} is your own: somebody else must approve it")
+        for _ in range(row.needed + 1):  # others may approve meanwhile
+            row, approvers = self.row(request), self.approvers(row)
+            if by in approvers and row.state in UNDECIDED:
+                raise UsageError(f"you approved request {row.number} already; it needs {row.needed} different people")
+            body = {"digest": digest, "analyst": row.analyst, "by": by, "rule": None, "review": True}
+            try:
+                self._move(row, "approved" if len(approvers) + 1 >= row.needed else "endorsed", body)
+                break
+            except UsageError:
+                if self.approvers(row) == approvers:
+                    raise
+        return self.row(request)
+
+    def deny(self, request: str, reason: str, by: str = OWNER) -> Row:
+        """Refuse a request; ``reason`` reaches the analyst."""
+        if not isinstance(reason, str) or not reason.strip():
+            raise UsageError('say why, for the analyst: request.deny("cohort too small")')
+        row = self.row(request)
+        if by == row.analyst:
+            raise RefusedError(f"request {row.number} is your own: cancel it instead")
+        self._move(row, "denied", {"why": reason.strip()[:MAX_WHY], "by": by})
+        return self.row(request)
+
+    def expire(self) -> int:
+        """End the requests that waited too long for a decision; gives how many."""
+        before, count = self._journal.now() - self.expiry, 0
+        for row in self.rows(states=UNDECIDED):
+            if datetime.fromisoformat(self.time(row.filed)) <= before:
+                self._move(
+                    row, "expired", {"why": f"nobody decided within {self.expiry.days} days; file it again"}, quietly=True
+                )
+                count += 1
+        return count
+
+    # From the owner
+
+    def release(self, request: str, by: str = OWNER) -> Row:
+        """Let the result of a run leave, as it was reviewed; writes the entry that the receipt is about."""
+        row = self.row(request)
+        said, (salt, blob) = self.terms(row), self._kept(row)
+        ran = self._journal.entry(row.ran).body if row.ran is not None else {}
+        if hmac.new(salt, blob, hashlib.sha256).hexdigest() != ran.get("commitment"):
+            raise StateError(f"the kept result of request {row.number} is not the one that ran; withhold it, and run it again")
+        body = {
+            **self._what_left(row, said, by, ran),
+            "returns": said["cell"]["returns"],
+            "result": ran["commitment"],
+            "outputs": [v.describe() for v in values.decode(blob).values()],
+            "neighbours": "nothing bounds what it tells about one person; the owner looked at it" if by == OWNER else
+            "nothing bounds what it tells about one person; a rule of the owner's let it leave unseen",
+        }  # fmt: skip
+        self._move(row, "exact", body)
+        return self.row(request)
+
+    def release_error(self, request: str, by: str = OWNER) -> Row:
+        """Let the kind of error of a failed run and its line leave, with a receipt."""
+        row = self.row(request)
+        run, said = self.noted(row, "run"), self.terms(row)
+        if row.state != "failed" or not run or not run.get("error"):
+            raise UsageError(f"request {row.number} has no error to release: it is {row.state}")
+        error = {"type": str(run["error"]["type"])[:100], "line": run["error"]["line"]}
+        started = next(e for e in self._journal.entries(row.filed) if e.kind == "started" and e.body["request"] == request)
+        body = {**self._what_left(row, said, by, started.body), "returns": [], "error": error, "outputs": [],
+                "neighbours": "nothing bounds what it tells about one person; the owner looked at it"}  # fmt: skip
+        try:
+            self._journal.append("explained", body)
+        except sqlite3.IntegrityError:
+            raise UsageError(f"the error of request {row.number} was released already") from None
+        self._changed(request)
+        return self.row(request)
+
+    def _what_left(self, row: Row, said: Mapping[str, Any], by: str, ran: Mapping[str, Any]) -> dict[str, Any]:
+        """What a receipt about something exact says."""
+        datasets = {(d.name, d.version): d for d in self._catalogue.all()}
+        used = [datasets[d["dataset"], d["version"]] for d in said["data"]]
+        return {
+            **{k: said[k] for k in ("request", "number", "analyst", "digest", "cell", "data", "environment")},
+            "populations": sorted({d.population for d in used}), "approved": self.approvers(row),
+            "isolation": ran["isolation"], "seed": ran["seed"], "by": by,
+            "guarantee": "an exact value, by the owner's approval (no differential privacy)",
+            "software": f"syft-lab {__version__}",
+        }  # fmt: skip
+
+    def withhold(self, request: str, reason: str = "", by: str = OWNER) -> Row:
+        """Keep the result of a run back, and delete it; ``reason`` reaches the analyst."""
+        row = self.row(request)
+        self._move(row, "withheld", {"why": str(reason).strip()[:MAX_WHY], "by": by})
+        self._shelf.forget(row.request)
+        return self.row(request)
+
+    # From the runs
+
+    def start(self, row: Row, details: Mapping[str, Any]) -> list[Dataset]:
+        """Note that it begins; gives its datasets. Raises StateError where what was approved is no longer so."""
+        said = self.terms(row)
+        if said["environment"] != self._environment:
+            raise StateError("the owner's packages changed since it was approved; file it again")
+        live = {(d.name, d.version): d for d in self._catalogue.live()}
+        used = [live.get((d["dataset"], d["version"])) for d in said["data"]]
+        gone = [d["dataset"] for d, found in zip(said["data"], used, strict=True) if found is None]
+        if gone:
+            raise StateError(f"{gone[0]} was withdrawn since it was approved; file it again on what is published now")
+        self._move(row, "started", dict(details))
+        return [d for d in used if d is not None]
+
+    def ran(self, row: Row, blob: bytes, details: Mapping[str, Any]) -> Row:
+        """Keep the result of a run; it waits for the owner."""
+        salt = secrets.token_bytes(SALT)
+        self._shelf.keep(row.request, salt, blob)
+        try:
+            # A plain digest of a number would let whoever reads the journal guess it.
+            self._move(row, "ran", {"commitment": hmac.new(salt, blob, hashlib.sha256).hexdigest(), **details})
+        except UsageError:  # cancelled at the last moment
+            self._shelf.forget(row.request)
+            raise
+        return self.row(row.request)
+
+    def broke(self, row: Row, why: str) -> Row:
+        """Note that a run came to nothing; ``why`` reaches the analyst, and holds nothing private."""
+        self._move(row, "broke", {"why": why})
+        return self.row(row.request)
+
+    def settle_interrupted(self) -> int:
+        """After a crash: what was running is over, and never runs again. Gives how many there were."""
+        cut = self.rows(states=("running",))
+        for row in cut:
+            self.cut_off(row)
+        return len(cut)
+
+    def cut_off(self, row: Row) -> None:
+        """Note that a run ended with the kernel."""
+        self._move(row, "cut_off", {"why": "the owner's kernel stopped while it ran; nothing left. File it again"})
+
+    # Results and notes, beside the journal
+
+    def blob(self, row: Row) -> bytes:
+        """The kept result; raises UsageError where there is none."""
+        return self._kept(row)[1]
+
+    def kept_run(self, row: Row) -> tuple[bytes, dict[str, Any]]:
+        """The salt of a kept result, and the entry of its run; raises UsageError where nothing is kept."""
+        salt, _ = self._kept(row)
+        return salt, self._journal.entry(row.ran).body if row.ran is not None else {}
+
+    def tried(self, row: Row, what: str) -> None:
+        """Journal that the owner had a request's code run once more on real data, for their own eyes."""
+        self._journal.append("tried", {"request": row.request, "analyst": row.analyst, "what": what, "by": OWNER})
+
+    def _kept(self, row: Row) -> tuple[bytes, bytes]:
+        found = self._shelf.kept(row.request)
+        if found is None:
+            raise UsageError(f"request {row.number} has no result ({row.state})")
+        return found
+
+    def note(self, row: Row, name: str, content: Mapping[str, Any], quietly: bool = False) -> None:
+        """Keep what the owner alone may see: of a ``run``, of runs on the ``mock``, of ``cohorts``, of ``dropped`` people."""
+        self._shelf.note(row.request, name, content)
+        if not quietly:
+            self._changed(row.request)
+
+    def noted(self, row: Row, name: str) -> dict[str, Any] | None:
+        """What was kept by `note`."""
+        return self._shelf.noted(row.request, name)
+
+    def released(self, analyst: str, request: str) -> tuple[Entry, bytes, bytes]:
+        """What left of a request: its entry, the salt of the commitment in it, the values (both empty for an error).
+
+        Raises an error that says why there is nothing.
+        """
+        row = self._own(request, analyst)
+        if row.left is not None:
+            return self._journal.entry(row.left), *self._kept(row)
+        if row.explained is not None:
+            return self._journal.entry(row.explained), b"", b""
+        raise FailedError(f"request {row.number} has no released result: it is {row.state}{f' ({row.why})' if row.why else ''}")
+
+    def _move(self, row: Row, kind: str, body: Mapping[str, Any], quietly: bool = False) -> None:
+        def checked(db: sqlite3.Connection) -> dict[str, Any]:
+            if kind in ("approved", "endorsed", "started", "exact"):
+                _check_not_suspended(db)
+            return {"request": row.request, **body}
+
+        try:
+            self._journal.append(kind, checked)
+        except sqlite3.IntegrityError:
+            if quietly:  # somebody decided in between
+                return
+            state = self.row(row.request).state
+            raise UsageError(f"request {row.number} is {_WORDS.get(state, state)}; it can't be {_PAST[kind]} now") from None
+        self._changed(row.request)
+
+    def _changed(self, request: str) -> None:
+        self._tell(self.row(request))
+
+    def _tell(self, row: Row) -> None:
+        for hear in list(self.on_change):
+            hear(row)
+
+
+class _NoRuleError(Exception):
+    """No rule lets the code run: the append is undone, and the owner decides."""
+
+
+def _check_part(part: bool, dataset: Dataset) -> None:
+    if part and dataset.tensor is not None:
+        raise UsageError(f"{dataset.name} is a tensor, which is used whole")
+
+
+_WORDS = {"review": "awaiting release", **dict.fromkeys(("filed", "seen"), "not approved yet"), "partly": "approved by some"}
+_PAST = {
+    "seen": "seen", "endorsed": "approved", "approved": "approved", "denied": "denied", "expired": "ended",
+    "cancelled": "cancelled", "started": "started", "ran": "kept", "exact": "released", "withheld": "withheld",
+    "broke": "failed", "cut_off": "interrupted",
+}  # fmt: skip
+
+
+def _marks(values: tuple[str, ...]) -> str:
+    return ", ".join("?" for _ in values)
+
+
+def _check_not_suspended(db: sqlite3.Connection) -> None:
+    if db.execute("SELECT 1 FROM settings WHERE name = 'suspended'").fetchone():
+        raise SuspendedError(SUSPENDED)

@@ -1,0 +1,59 @@
+"""What lies beside the journal: results that wait for a decision, and notes for the owner's eyes. A folder a request (0600)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SALT = 32
+
+
+class Shelf:
+    """Files of requests, each written whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def keep(self, request: str, salt: bytes, blob: bytes) -> None:
+        """Keep the result of a run, with the salt of its commitment."""
+        self._write(request, "result.bin", salt + blob)
+
+    def kept(self, request: str) -> tuple[bytes, bytes] | None:
+        """The salt and the result."""
+        path = self._folder / request / "result.bin"
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+        return content[:SALT], content[SALT:]
+
+    def note(self, request: str, name: str, content: Mapping[str, Any]) -> None:
+        """Keep a note."""
+        self._write(request, f"{name}.json", json.dumps(content).encode())
+
+    def noted(self, request: str, name: str) -> dict[str, Any] | None:
+        """What was kept by `note`."""
+        path = self._folder / request / f"{name}.json"
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def forget(self, request: str) -> None:
+        """Delete all of it."""
+        shutil.rmtree(self._folder / request, ignore_errors=True)
+
+    def _write(self, request: str, name: str, content: bytes) -> None:
+        folder = self._folder / request
+        folder.mkdir(exist_ok=True, mode=0o700)
+        partial = folder / f".{name}.{threading.get_ident()}"
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(partial, folder / name)
