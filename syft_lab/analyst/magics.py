@@ -197,9 +197,11 @@ def show(request: RemoteRequest) -> None:
 
     def look() -> dict[str, Any]:
         return {"owner": request.owner, "number": request.number, "state": request.state, "why": request.why,
-                "returns": request.returns}  # fmt: skip
+                "returns": request.returns, "comments": request.comments, "error": request.error,
+                "approvals": request.facts["approvals"]}  # fmt: skip
 
-    panel = RequestStatus(look, {"cancel": lambda _: request.cancel()}, lambda: request.progress)
+    commands = {"cancel": lambda _: request.cancel(), "comment": lambda c: request.comment(str(c.get("text", "")))}
+    panel = RequestStatus(look, commands, lambda: request.progress)
     handle = display(panel, display_id=True)
 
     def hear(_: RemoteRequest) -> None:

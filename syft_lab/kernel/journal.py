@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ _SCHEMA = """
 MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
 
 Content = dict[str, Any]
-PAGE = 1000
+PAGE, KEPT = 1000, 4096
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,14 @@ class Journal:
     def __init__(self, path: Path, keys: Keys) -> None:
         self._keys = keys
         self._lock = threading.RLock()
+        self._writing = 0  # the thread that is in a transaction: it reads what it wrote
+        self._path = path
+        self._reading = threading.local()
+        self._readers: list[sqlite3.Connection] = []
         self._tree = merkle.Tree()
+        self._closed = False
         self._latest = ""
+        self.entry = lru_cache(KEPT)(self._entry)  # an entry never changes, and reading it again would wait for the lock
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.on_append: list[Callable[[Entry], None]] = []  # called in order, under the lock; must not append
         try:
@@ -78,7 +85,11 @@ class Journal:
     def close(self) -> None:
         """Close the file; idempotent."""
         with self._lock:
+            self._closed = True
             self._db.close()
+            for reader in self._readers:
+                reader.close()
+            self._readers.clear()
 
     def __len__(self) -> int:
         return len(self._tree)
@@ -126,15 +137,27 @@ class Journal:
             return entry
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows of a view; raises StateError once the journal is closed."""
-        with self._lock:
-            try:
-                return self._db.execute(sql, values).fetchall()
-            except sqlite3.ProgrammingError:
-                raise StateError("the owner is stopped; start it again: %owner start NAME") from None
+        """Rows of a view; raises StateError once the journal is closed. Waits for no writer, and sees what was committed."""
+        try:
+            return self._reader().execute(sql, values).fetchall()
+        except sqlite3.ProgrammingError:
+            raise StateError("the owner is stopped; start it again: %owner start NAME") from None
 
-    def entry(self, seq: int) -> Entry:
-        """The entry at position ``seq`` (from 0)."""
+    def _reader(self) -> sqlite3.Connection:
+        """A connection of this thread: readers that shared one would wait for each other, and for the interpreter's lock."""
+        if self._writing == threading.get_ident() or self._closed:
+            return self._db
+        found: sqlite3.Connection | None = getattr(self._reading, "db", None)
+        if found is None:
+            place = f"{self._path.resolve().as_uri()}?mode=ro"
+            found = sqlite3.connect(place, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+            with self._lock:
+                self._readers.append(found)
+            self._reading.db = found
+        return found
+
+    def _entry(self, seq: int) -> Entry:
+        """The entry at position ``seq`` (from 0). Read it, and leave it as it is."""
         return Entry.parse(seq, self.read("SELECT entry FROM log WHERE seq = ?", seq)[0][0])
 
     def entries(self, start: int = 0, end: int | None = None) -> Iterator[Entry]:
@@ -173,6 +196,7 @@ class Journal:
     def _transaction(self) -> Iterator[None]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            self._writing = threading.get_ident()
         except sqlite3.Error as error:
             raise StateError(f"the journal can't be written ({error}); nothing was released. Is the owner stopped?") from None
         try:
@@ -183,6 +207,8 @@ class Journal:
         except BaseException:
             self._undo()
             raise
+        finally:
+            self._writing = 0
 
     def _undo(self) -> None:
         if self._db.in_transaction:

@@ -170,6 +170,18 @@ class Ledger:
         rows = self._journal.read("SELECT population FROM accounts WHERE analyst = ? ORDER BY population", analyst)
         return {population: self.account(analyst, population) for (population,) in rows}
 
+    def balances(self) -> list[tuple[str, str, Balance, int]]:
+        """(population, analyst, balance, exact releases) of all; the analyst "" is all analysts together. Two reads in all."""
+        columns = "epsilon_cap, delta_cap, epsilon_spent, delta_spent, epsilon_reserved, delta_reserved"
+        sums = f"SELECT name, '', {columns} FROM populations WHERE merged_into IS NULL"
+        rows = self._journal.read(f"{sums} UNION ALL SELECT population, analyst, {columns} FROM accounts ORDER BY 1, 2")
+        exact = {(p, a): n for p, a, n in self._journal.read("SELECT population, analyst, count FROM exact")}
+        found = []
+        for population, analyst, a, b, c, d, e, f in rows:
+            counted = sum(n for (p, who), n in exact.items() if p == population and analyst in ("", who))
+            found.append((population, analyst, Balance(Cost(a, b), Cost(c, d), Cost(e, f)), counted))
+        return found
+
     def _balance(self, where: str, *values: str) -> Balance:
         rows = self._journal.read(
             "SELECT epsilon_cap, delta_cap, epsilon_spent, delta_spent, epsilon_reserved, delta_reserved FROM " + where, *values

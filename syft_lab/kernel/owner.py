@@ -309,16 +309,8 @@ class Owner(People):
 
     def gauges(self) -> list[tuple[cards.Gauge, int]]:
         """Every population's budget and every analyst's account in it, each with its number of exact releases."""
-        found = []
-        for population in self._ledger.populations():
-            exact = self._ledger.exact(population)
-            found.append((_gauge(f"{population}, all analysts", self._ledger.population(population)), exact))
-            for (analyst,) in self._journal.read(
-                "SELECT analyst FROM accounts WHERE population = ? ORDER BY analyst", population
-            ):
-                exact = self._ledger.exact(population, analyst)
-                found.append((_gauge(f"{population}, {analyst}", self._ledger.account(analyst, population)), exact))
-        return found
+        return [(_gauge(f"{population}, {analyst or 'all analysts'}", balance), exact)
+                for population, analyst, balance, exact in self._ledger.balances()]  # fmt: skip
 
     def _waiting(self) -> str:
         told = [(UNDECIDED, "wait for you"), (("review",), "await your release"), (("running",), "running"),

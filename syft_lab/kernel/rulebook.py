@@ -300,7 +300,7 @@ class Policy:
                 said = "decides" if by == rule else why or "fits, and a stricter or an older one decides"
                 rows.append((str(rule.id), rule.verdict, f"{rule.who}: {rule.what}", said))
         said = request.decided
-        title = f"Request {request.number}: {said + '. ' if said else ''}Now the policy says {_words(found)}"
+        title = f"Request {request.number}: {said + '; ' if said else ''}now the policy says {_words(found)}"
         return Shown(title, ("no.", "verdict", "rule", "here"), rows, "no rule is about code: a person decides")
 
     def dry_run(self, policy: str | Path | Iterable[Rule] | None = None, last: int = LAST) -> Shown:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ from syft_lab.wire.zmq_link import ZmqServer
 MAX_PAYLOAD = 1 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
+SWITCH_SECONDS = 0.00005
 Notify = Callable[[str], None]
 Handler = Callable[[Analyst, Any], Awaitable[m.Message]]
 
@@ -96,6 +98,11 @@ class Service:
     def start(self, host: str, port: int) -> int:
         """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
         loop = LoopThread("syft-service")
+        # While a cell of the owner runs Python, each of our many short steps waits for the interpreter's lock: 5 ms each time
+        # by default, and 40 ms where the cell gives it up and takes it back all the time (files, numpy, torch), for then the
+        # wait never times out. docs/architecture.md has the figures.
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._switch, SWITCH_SECONDS))
 
         async def begin() -> int:
             self._hub = Hub(self.handle, MAX_PAYLOAD)
@@ -126,6 +133,7 @@ class Service:
 
         loop.run(end(), timeout + 5)
         loop.stop()
+        sys.setswitchinterval(self._switch)
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     async def handle(self, key: str, message: m.Message) -> m.Message:

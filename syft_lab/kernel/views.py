@@ -40,7 +40,8 @@ TABLES = {
     " delta INTEGER NOT NULL CHECK (delta >= 0), state TEXT NOT NULL, entry INTEGER NOT NULL)",
     "requests": "(request TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, analyst TEXT NOT NULL, digest TEXT NOT NULL,"
     " template TEXT NOT NULL, state TEXT NOT NULL, needed INTEGER NOT NULL, follows INTEGER, filed INTEGER NOT NULL,"
-    " moved INTEGER NOT NULL, entry INTEGER NOT NULL, ran INTEGER, left INTEGER, explained INTEGER, rule INTEGER,"
+    " moved INTEGER NOT NULL, entry INTEGER NOT NULL, comments INTEGER NOT NULL DEFAULT 0, ran INTEGER, left INTEGER,"
+    " explained INTEGER, rule INTEGER,"
     " review INTEGER NOT NULL DEFAULT 1, why TEXT NOT NULL DEFAULT '')",
     "endorsements": "(request TEXT, by TEXT, entry INTEGER NOT NULL, PRIMARY KEY (request, by))",
     "comments": "(entry INTEGER PRIMARY KEY, request TEXT NOT NULL)",
@@ -338,7 +339,10 @@ def _count_exact(db: sqlite3.Connection, body: Body) -> None:
 
 
 def _commented(db: sqlite3.Connection, seq: int, body: Body) -> None:
-    if db.execute("UPDATE requests SET entry = ? WHERE request = ?", (seq, body["request"])).rowcount != 1:
+    if (
+        db.execute("UPDATE requests SET entry = ?, comments = comments + 1 WHERE request = ?", (seq, body["request"])).rowcount
+        != 1
+    ):
         raise sqlite3.IntegrityError("no such request")
     db.execute("INSERT INTO comments VALUES (?, ?)", (seq, body["request"]))
 

@@ -88,6 +88,22 @@ function arrange(parent, nodes) {
   nodes.forEach((node, i) => { if (parent.childNodes[i] !== node) parent.insertBefore(node, parent.childNodes[i] ?? null); });
 }
 
+/** A note in the corner of the page, once for each ``key``, gone after a while or by a click; a click leads to ``target``. */
+function toast(key, text, target = null) {
+  const told = (document.syftTold ??= new Set());
+  if (told.has(key)) return;
+  told.add(key);
+  let corner = document.querySelector(".syft-toasts");
+  if (!corner) document.body.append(corner = el("div", { class: "syft-toasts", role: "status", "aria-live": "polite" }));
+  const note = el("button", { type: "button", class: "syft-toast", onclick: () => {
+    note.remove();
+    target?.scrollIntoView({ block: "start", behavior: "smooth" });
+  } }, text);
+  corner.append(note);
+  while (corner.children.length > 4) corner.firstChild.remove();
+  setTimeout(() => note.remove(), 10000);
+}
+
 /** A widget: draws with ``draw(view, root, ask, say)`` now and at every change of the view. */
 function widget(draw, label) {
   return {

@@ -6,6 +6,6 @@ from syft_lab.widgets.base import Panel, assets
 
 
 class RequestStatus(Panel):
-    """``look`` gives {"owner", "number", "state", "why", "returns"}; the command is cancel."""
+    """``look`` gives {"owner", "number", "state", "why", "returns", "comments", …}; the commands are cancel and comment."""
 
     _esm, _css = assets("status").values()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,82 @@ def test_the_inbox_decides_while_a_cell_runs(page, server, place, app):
     saved = (server.folder / f"inbox-{app}.ipynb").read_text()
     assert "no requests yet" in saved  # the text that stands for the widget where there is no kernel
     assert str(asked.results["score"].get()) not in saved
+
+
+def test_the_inbox_shows_what_changed_and_what_hangs_on_one_person(page, server, place):
+    """A second version of an approved cell, on chosen rows; a comment each way; two approved at once; toasts."""
+    book = Notebook(page, server, "behaviour.ipynb", [host("behaviour", place), "owner.inbox", "1"])
+    book.run(0)
+    book.start(1)
+    page.get_by_text("it appears here at once").wait_for(timeout=30_000)
+    with lab.connect(place / "behaviour.syft") as session:
+        first = session.file(cell(reason="first version"))
+        page.locator(".syft-toast", has_text="Request 1 from alice").wait_for(timeout=20_000)
+        book.shot("toast")
+        page.locator(".syft-toast").first.click()
+        item(page, 1).get_by_role("button", name="Approve").click(timeout=40_000)
+        item(page, 1).get_by_role("button", name="Look at the result").wait_for(timeout=40_000)
+        page.locator(".syft-toast", has_text="Request 1 ran").wait_for(timeout=10_000)
+        frame = session["patients"]
+        old = frame[(frame.age > 20) & (frame.ward == "er")]
+        code = CODE.replace("model.coef_,", "model.coef_ * 2,").replace("patients", "older")
+        mended = Cell(code, (old.use("older"),), ("coef", "score", "by_ward"), {}, "doubled, for the emergency room")
+        second = session.file(mended)
+        third = session.file(cell("import os\ntop = patients.age.max()\nrows = patients.head(9)", ("top", "rows"), "to see"))
+        box = item(page, 2)
+        box.get_by_text("What changed since request 1").wait_for(timeout=40_000)
+        box.get_by_text("no result grows with the number of rows").wait_for(timeout=40_000)
+        box.get_by_text("rows of patients").wait_for(timeout=20_000)
+        assert box.locator(".syft-diff .add").count() > 0
+        item(page, 3).get_by_text("line 1: imports os").wait_for(timeout=40_000, state="attached")
+        item(page, 3).locator("summary", has_text="hints").click()
+        item(page, 3).get_by_text("a maximum is one person's value").wait_for(timeout=10_000)
+        box.get_by_role("button", name="Leave one person out").click()
+        box.get_by_text("leaving one person out").wait_for(timeout=60_000)
+        box.get_by_role("button", name="Why not by itself?").click()
+        box.get_by_label("what the policy says").wait_for(timeout=10_000)
+        box.locator("summary", has_text="Comment").click()
+        box.get_by_label("comment, for the analyst").fill("why doubled?")
+        page.keyboard.press("Enter")
+        box.get_by_text("why doubled?").wait_for(timeout=10_000)
+        second.comment("a mistake of mine")
+        box.get_by_text("a mistake of mine").wait_for(timeout=10_000)
+        inbox = page.get_by_label("inbox of requests")
+        for dark in (False, True):
+            book.theme(dark=dark)
+            for n in (2, 3):
+                book.shot(f"inbox-behaviour-{n}-{'dark' if dark else 'light'}", item(page, n))
+        book.theme(dark=False)
+        page.set_viewport_size({"width": 560, "height": 960})
+        book.shot("inbox-behaviour-narrow", item(page, 2))
+        page.set_viewport_size({"width": 1280, "height": 960})
+        for n in (2, 3):
+            item(page, n).get_by_label(f"choose request {n}").check()
+        book.shot("inbox-batch", inbox)
+        page.get_by_role("button", name="Approve 2 chosen").click()
+        item(page, 2).get_by_role("button", name="Look at the result").wait_for(timeout=40_000)
+        item(page, 3).get_by_role("button", name="Look at the result").click(timeout=40_000)
+        item(page, 3).get_by_text("What would leave").wait_for(timeout=10_000)
+        assert [r.state for r in session.requests] == ["review"] * 3
+        assert (first.number, second.number, third.number) == (1, 2, 3)
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")
+    saved = (server.folder / "behaviour.ipynb").read_text()
+    assert "rows of patients" not in saved  # footprints are of real data
+    assert "leaving one person out" not in saved
+
+
+def test_the_analyst_reads_that_a_card_was_seen(page, server, place):
+    book = Notebook(page, server, "seen.ipynb", [host("seen", place), "owner.inbox"])
+    book.run(0)
+    book.start(1)
+    page.get_by_text("it appears here at once").wait_for(timeout=30_000)
+    with lab.connect(place / "seen.syft") as session:
+        asked = session.file(cell())
+        changed = threading.Event()
+        item(page, 1).scroll_into_view_if_needed()
+        asked.on_change(lambda r: changed.set() if r.state == "seen" else None)
+        assert changed.wait(30), asked
+        assert "seen by the owner" in asked.progress
 
 
 def test_what_an_analyst_writes_is_text_on_the_page(page, server, place):

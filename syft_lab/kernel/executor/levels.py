@@ -30,6 +30,7 @@ MEANING = {
     "L0": "none: approved code is refused",
 }
 SECONDS = 20.0
+GPU = "this machine's GPU is not given to approved code: its driver's calls would widen the surface"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,13 @@ class Level:
         return f"{self.name}, {MEANING[self.name]}"
 
     def __str__(self) -> str:
-        return self.label + (f" ({self.why})" if self.why else "")
+        notes = [*([self.why] if self.why else []), *([GPU] if self.name != "L0" and has_gpu() else [])]
+        return self.label + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that CUDA or ROCm would use; cells run on the CPU all the same."""
+    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/kfd")
 
 
 def probe(strongest: str | None = None) -> Level:

@@ -13,7 +13,7 @@ from typing import Any
 from syft_lab import values
 from syft_lab.kernel.requests.desk import Desk, Row
 
-NEAR, COMPARED, MAX_DIFF = 0.8, 200, 400
+NEAR, COMPARED, MAX_DIFF, SHORT = 0.8, 200, 400, 4_000
 
 
 def grown(small: bytes, large: bytes) -> list[str]:
@@ -96,8 +96,7 @@ def earlier(desk: Desk, row: Row) -> dict[str, Any]:
         if names.isdisjoint(u.dataset for u in other.use):
             continue
         theirs = other.code.split("\n")
-        matcher = difflib.SequenceMatcher(None, theirs, lines, autojunk=False)
-        ratio = 1.0 if other.code == cell.code else matcher.ratio() if matcher.quick_ratio() >= NEAR else 0.0
+        ratio = _alike(other.code, cell.code)
         if ratio >= NEAR:
             near.append({"number": old.number, "analyst": old.analyst, "state": old.state, "ratio": round(ratio, 3),
                          "same": old.digest == row.digest})  # fmt: skip
@@ -106,6 +105,15 @@ def earlier(desk: Desk, row: Row) -> dict[str, Any]:
     against = approved or next(((r, desk.cell(r).code.split("\n")) for r in before if r.number == row.follows), None)
     diff = [] if against is None else list(difflib.unified_diff(against[1], lines, lineterm="", n=2))[2:][:MAX_DIFF]
     return {"against": against[0].number if against else None, "diff": diff, "near": near[:10]}
+
+
+def _alike(one: str, other: str) -> float:
+    """How alike two texts are, 0 to 1: by character where they are short, else by line."""
+    if one == other:
+        return 1.0
+    short = max(len(one), len(other)) <= SHORT
+    matcher = difflib.SequenceMatcher(None, one if short else one.split("\n"), other if short else other.split("\n"), False)
+    return matcher.ratio() if matcher.real_quick_ratio() >= NEAR and matcher.quick_ratio() >= NEAR else 0.0
 
 
 def describe(mock: Mapping[str, Any] | None) -> str:
@@ -140,9 +148,10 @@ def influence(found: Mapping[str, Any] | None, what: str = "row of the mock") ->
     told = []
     for name, said in found["outputs"].items():
         if said["changed"]:
-            by = f", by up to {said['largest']:.1%}" if said["largest"] else ""
-            form = f", {said['form']} times in form" if said["form"] else ""
-            told.append(f"{name} changed {said['changed']} of {found['people']} times{by}{form}")
+            least = "less than 0.1%" if said["largest"] < 0.001 else f"up to {said['largest']:.1%}"
+            by = f", by {least}" if said["largest"] else ""
+            form = f", {said['form']} of them in form" if said["form"] else ""
+            told.append(f"{name} changed in {said['changed']} of {found['people']} tries{by}{form}")
     told += [f"{found['failed']} of {found['people']} runs failed"] if found["failed"] else []
     return f"leaving one {what} out: " + (
         "; ".join(told) or f"nothing changed in {found['people']} tries, which proves nothing"

@@ -27,6 +27,7 @@ class Cohorts:
 
     def __init__(self, desk: Desk, store: Store, folder: Path) -> None:
         self._desk, self._store, self._folder = desk, store, folder
+        self._known: dict[str, list[dict[str, Any]]] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def look(self, row: Row, cell: Cell, datasets: list[Dataset]) -> list[dict[str, Any]]:
@@ -53,6 +54,16 @@ class Cohorts:
         found["clashes"] += self._clashes(row, about, chosen)
         return found
 
+    def _of(self, row: Row) -> list[dict[str, Any]]:
+        """The cohorts that a request reads, if it chose rows; read from disk once."""
+        found = self._known.get(row.request)
+        if found is None:
+            noted = self._desk.noted(row, "cohorts")
+            if noted is None:
+                return []  # it is being looked at
+            found = self._known[row.request] = [c for c in noted["cohorts"] if c["filtered"]]
+        return found
+
     def _people(self, dataset: Dataset, keep: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         hashes = None if dataset.unit == "row" else self._store.people(dataset.meta["file"])
         return np.flatnonzero(keep).astype(np.uint64) if hashes is None else np.unique(hashes[keep])
@@ -63,8 +74,8 @@ class Cohorts:
         for old in self._desk.rows(states=(*OPEN, "released")):
             if old.number >= row.number:
                 continue
-            for said in (self._desk.noted(old, "cohorts") or {}).get("cohorts", ()):
-                if said["about"] != about or not said["filtered"] or abs(said["count"] - chosen.size) >= LEAST:
+            for said in self._of(old):
+                if said["about"] != about or abs(said["count"] - chosen.size) >= LEAST:
                     continue
                 path = self._folder / f"{old.request}-{said['index']}.npy"
                 if path.is_file():

@@ -48,8 +48,8 @@ MAX_OPEN, MAX_WHY, MAX_COMMENTS = 100, 2_000, 100
 EXPIRY = timedelta(days=30)
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
 _COLUMNS = (
-    "request, number, analyst, digest, template, state, needed, follows, filed, moved, entry, ran, left, explained, rule, "
-    "review, why"
+    "request, number, analyst, digest, template, state, needed, follows, filed, moved, entry, comments, ran, left, "
+    "explained, rule, review, why"
 )
 
 
@@ -69,6 +69,7 @@ class Row:
     filed: int
     moved: int
     entry: int
+    comments: int
     ran: int | None
     left: int | None
     explained: int | None
@@ -96,13 +97,22 @@ class Desk:
         self._environment = environment()
         self._lock = threading.Lock()
         self._limits = Limits()
+        self._settings: dict[str, Any] | None = None
+        journal.on_append.append(self._heard)
         self.on_change: list[Callable[[Row], None]] = []
 
     # Settings
 
+    def _heard(self, entry: Entry) -> None:
+        if entry.kind in ("capped", "approvals", "expiry"):
+            self._settings = None
+
     def _setting(self, name: str) -> Any:
-        rows = self._journal.read("SELECT value FROM settings WHERE name = ?", name)
-        return canonical.loads(rows[0][0]) if rows else None
+        found = self._settings
+        if found is None:
+            rows = self._journal.read("SELECT name, value FROM settings WHERE name != 'suspended'")
+            found = self._settings = {key: canonical.loads(value) for key, value in rows}
+        return found.get(name)
 
     @property
     def approvals(self) -> int:
@@ -191,12 +201,15 @@ class Desk:
 
     def comments(self, row: Row) -> list[dict[str, str]]:
         """What was said about a request, oldest first."""
-        rows = self._journal.read("SELECT entry FROM comments WHERE request = ? ORDER BY entry", row.request)
+        sql = "SELECT entry FROM comments WHERE request = ? ORDER BY entry"
+        rows = self._journal.read(sql, row.request) if row.comments else []
         found = [self._journal.entry(seq) for (seq,) in rows]
         return [{"by": e.body["by"], "time": e.time, "text": e.body["text"]} for e in found]
 
     def approvers(self, row: Row) -> list[str]:
         """Who approved a request so far."""
+        if row.state in ("filed", "seen"):
+            return []
         return [by for (by,) in self._journal.read("SELECT by FROM endorsements WHERE request = ? ORDER BY entry", row.request)]
 
     def decided(self, row: Row) -> str:

@@ -311,7 +311,8 @@ def facts(desk: Desk, row: Row) -> dict[str, Any]:
         "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest, "state": row.state,
         "says": STATES[row.state], "why": row.why, "filed": said["filed"], "changed": said["changed"], "code": cell["code"],
         "reason": cell["reason"], "datasets": [_reads(u) for u in cell["use"]], "outputs": cell["returns"],
-        "params": cell["params"], "mock": mock, "open": row.state in OPEN, "follows": row.follows, "comments": said["comments"],
+        "params": cell["params"], "mock": mock, "checked": mock is not None, "explained": row.explained is not None,
+        "open": row.state in OPEN, "follows": row.follows, "comments": said["comments"],
         "earlier": {k: v for k, v in earlier.items() if k != "hints"}, "hints": earlier["hints"], "decided": desk.decided(row),
         "approvals": f"{len(approvers)} of {row.needed}" + (f": {', '.join(approvers)}" if approvers else "")
         if row.needed > 1 else "",

@@ -40,6 +40,7 @@ SLOTS = max(3, os.cpu_count() or 2)
 MOCK_SECONDS, QUICK_SECONDS = 60.0, 5.0
 MOCK_DROPS, PEOPLE = 3, 8
 HOUSEKEEPING_SECONDS = 60.0
+NOT_KEPT = "the owner's kernel could not keep its result"
 Give = Callable[[Cell, Sequence[Dataset], int], Data]  # the data of the cell's i-th dataset
 
 
@@ -54,6 +55,7 @@ class Runs:
         self._registry, self._cohorts, self._rulebook, self._notify = registry, cohorts, rulebook, notify
         self._stopping = False
         self._ending = threading.Event()
+        self._live: set[str] = set()
         self._queue = FairQueue(SLOTS)
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="syft-mock-run")
         self._keeper = threading.Thread(target=self._keep_house, name="syft-housekeeping", daemon=True)
@@ -76,10 +78,13 @@ class Runs:
             self._keeper.join()
 
     def _keep_house(self) -> None:
-        """Once a minute: requests that nobody decided expire."""
+        """Once a minute: requests that nobody decided expire; a run whose end could not be written down (full disk) is over."""
         while not self._ending.wait(HOUSEKEEPING_SECONDS):
             try:
                 self._desk.expire()
+                for row in self._desk.rows(states=("running",)):
+                    if row.request not in self._live:
+                        self._settle(row, NOT_KEPT)
             except LabError as fault:
                 if not self._stopping:
                     self._notify(f"housekeeping: {fault}")
@@ -227,21 +232,28 @@ class Runs:
         base = self.again(row, seed)
         if base.why:
             raise UsageError(f"request {row.number} fails on the real data: {base.why}")
-        found = dropped(base.blob, [self.again(row, seed, one).blob or None for one in self._chosen(datasets[0], people)])
+        found = dropped(base.blob, [self.again(row, seed, one).blob or None for one in self._chosen(cell, datasets[0], people)])
         self._desk.note(row, "dropped", found)
         return found
 
-    def _chosen(self, dataset: Dataset, count: int) -> list[np.uint64]:
+    def _chosen(self, cell: Cell, dataset: Dataset, count: int) -> list[np.uint64]:
+        """People among those whom the cell reads."""
         whose = self._whose(dataset)
         found: list[np.uint64] = []
         if dataset.tensor is None:
-            for series in self._store.table(dataset.meta["file"]).collect().get_columns():
+            stored = self._store.table(dataset.meta["file"]).collect()
+            if cell.use[0].filter is not None:
+                keep = self._store.rows(dataset.meta["file"], dataset.schema, cell.use[0].filter)
+                stored, whose = stored.filter(keep), whose[keep]
+            for series in stored.get_columns():
                 if series.dtype.is_numeric() and series.name[0] == "v" and series.len() > series.null_count():
                     found += [np.uint64(whose[series.arg_max()]), np.uint64(whose[series.arg_min()])]
         everybody = np.unique(whose)
-        at = np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64) % np.uint64(max(1, everybody.size))
+        if everybody.size < 2:
+            return []
+        at = np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64) % np.uint64(everybody.size)
         chosen = list(dict.fromkeys([*found[: count - 2], *everybody[at]]))
-        return chosen[:count] if everybody.size > 1 else []
+        return chosen[:count]
 
     def replay(self, row: Row) -> bool:
         """Whether the same code on the same data with the same seed gives the same values, bit for bit."""
@@ -274,6 +286,15 @@ class Runs:
             self._desk.broke(row, str(error))
             return
         cell = self._desk.cell(row)
+        self._live.add(row.request)
+        try:
+            self._run_and_end(row, cell, used, seed, limits, details)
+        finally:
+            self._live.discard(row.request)
+
+    def _run_and_end(
+        self, row: Row, cell: Cell, used: list[Dataset], seed: int, limits: Limits, details: dict[str, Any]
+    ) -> None:
         try:
             with self._given(cell, used, self._real()) as data:
                 job = Job(cell.code, data, cell.returns, cell.params, seed, limits)
@@ -281,7 +302,11 @@ class Runs:
         except Exception:
             self._settle(row, "the owner's kernel could not run it")
             raise
-        self._end(row, found, details)
+        try:
+            self._end(row, found, details)
+        except OSError:  # a full disk, most likely; the words of the system name paths
+            self._settle(row, NOT_KEPT)
+            raise
 
     def _end(self, row: Row, found: Outcome, details: dict[str, Any]) -> None:
         if found.why == LOST and not self._stopping:

@@ -52,8 +52,12 @@ class Shelf:
         folder = self._folder / request
         folder.mkdir(exist_ok=True, mode=0o700)
         partial = folder / f".{name}.{threading.get_ident()}"
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, folder / name)
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(partial, folder / name)
+        except OSError:  # the disk is full: what was begun must not keep it so
+            partial.unlink(missing_ok=True)
+            raise

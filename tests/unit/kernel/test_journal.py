@@ -91,7 +91,9 @@ def test_an_unknown_kind_is_not_written(journal):
 @pytest.mark.parametrize("sql", ["UPDATE log SET entry = x'00'", "DELETE FROM log"])
 def test_the_log_is_append_only_for_sql_too(journal, sql):
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        journal.read(sql)
+        journal._db.execute(sql)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        journal.read(sql)  # and what reads can't write at all
 
 
 def tamper(path, *statements):

@@ -1,0 +1,305 @@
+"""Load and faults: many analysts at once, what is killed or full at each step. Nothing lost, run twice, or released unapproved."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import syft_lab as lab
+from syft_lab import canonical, errors
+from syft_lab.kernel.executor import levels
+from syft_lab.wire import messages as m
+
+from .deciding import approved, cell, person, until
+from .kernels import Kernel
+
+pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+
+HOST = """
+%load_ext syft_lab
+%owner start hospital-a
+import numpy as np, pandas as pd, syft_lab as lab, time
+table = pd.DataFrame({"age": np.arange(1000) % 90})
+owner.publish(table, "patients", privacy_unit="row", bounds={"age": (0, 110)}, budget=lab.Budget(3))
+for i in range(20): owner.invite(f"analyst-{i}")
+owner.invite("sam", role="steward")
+"""
+ANALYSTS, EACH = 20, 10
+
+
+def story(entries):
+    """The kinds of entries of each request, in order."""
+    told = {}
+    for e in entries:
+        if "request" in e.body:
+            told.setdefault(e.body["request"], []).append(e.kind)
+    return told
+
+
+@pytest.mark.slow
+def test_two_hundred_requests_of_twenty_analysts_while_the_owners_notebook_runs_a_cell(home):
+    with Kernel(home) as kernel, contextlib.ExitStack() as stack:
+        kernel.run(HOST)
+        sessions = [stack.enter_context(lab.connect(f"analyst-{i}.syft", alias=f"a{i}")) for i in range(ANALYSTS)]
+        steward = stack.enter_context(lab.connect("sam.syft", alias="sams"))
+        busy = kernel.start(
+            "end = time.time() + 600\nwhile time.time() < end and not (FLAG := __import__('os').path.exists('done')): sum(range(10000))"
+        )
+        asked, faults = [], []
+
+        def file(i):
+            try:
+                for k in range(EACH):
+                    asked.append((i, k, sessions[i].file(cell(f"m = patients.age.sum() + {i * EACH + k}"))))
+            except BaseException as fault:
+                faults.append(fault)
+
+        threads = [threading.Thread(target=file, args=(i,)) for i in range(ANALYSTS)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(120)
+        assert not faults
+        assert sorted(r.number for _, _, r in asked) == list(range(1, ANALYSTS * EACH + 1))
+        total = sum(i % 90 for i in range(1000))
+        for _, _, request in asked:  # a steward approves all of them, still while the cell runs
+            action = {"do": "approve", "request": str(request.number), "digest": request.digest}
+            steward._ask(m.Manage(canonical.dumps(action)), m.Managed, 60)
+        end = time.monotonic() + 200
+        while time.monotonic() < end:
+            states = Counter(r.state for s in sessions for r in s.requests)
+            if states == {"review": ANALYSTS * EACH}:
+                break
+        assert states == {"review": ANALYSTS * EACH}, states
+        Path(home / "done").touch()
+        kernel.finish(busy, 60)
+        kernel.run("for r in list(owner.requests): r.release()", 120)
+        for i, k, request in asked:
+            assert request.results["m"].get(60) == total + i * EACH + k
+        kernel.run("owner.stop()")
+    owner = lab.Owner.start("hospital-a")
+    try:
+        told = story(owner._journal.entries())
+        assert len(told) == ANALYSTS * EACH
+        assert all(
+            [k for k in kinds if k != "seen"] == ["filed", "approved", "started", "ran", "exact"] for kinds in told.values()
+        )
+        assert owner.audit.verify()
+    finally:
+        owner.stop()
+
+
+@pytest.mark.parametrize("state", ["seen", "partly", "denied", "expired", "withheld", "failed"])
+def test_a_kernel_killed_in_any_state_wakes_up_in_it(home, state):
+    with Kernel(home) as kernel:
+        kernel.run(HOST)
+        kernel.run("owner.approvals = 2" if state == "partly" else "1")
+        with lab.connect("analyst-0.syft") as session:
+            code = "m = 1 / 0 if len(patients) > 500 else 1" if state == "failed" else "m = patients.age.sum()"
+            asked = session.file(cell(code))
+            kernel.run("r = owner.requests[0].seen()")
+            if state == "partly":
+                kernel.run("r.approve(digest=r.digest)")
+            elif state == "denied":
+                kernel.run("r.deny('no')")
+            elif state == "expired":
+                kernel.run(
+                    "import datetime as d; j = owner._journal; j.clock = lambda: d.datetime.now(d.UTC) + d.timedelta(days=40)"
+                )
+                kernel.run("owner._desk.expire()")
+            elif state in ("withheld", "failed"):
+                kernel.run("r.approve(digest=r.digest); r.wait(); r.state == 'review' and r.withhold('no')")
+            assert state in kernel.run("print(r.state)")
+            kernel.kill()
+            owner = lab.Owner.start("hospital-a")
+            try:
+                request = owner.requests[0]
+                assert request.state == state
+                assert owner.audit.verify()
+                if state == "seen":
+                    assert approved(owner, 1).state == "review"
+                elif state == "partly":
+                    with lab.connect("sam.syft", alias="sams") as steward:
+                        steward.inbox[0].approve(digest=asked.digest)
+                    assert until(owner, 1, "review").approvers == ["owner", "sam"]
+                else:
+                    with pytest.raises(errors.LabError):
+                        asked.results["m"].get(30)
+                    with pytest.raises(errors.UsageError):
+                        request.approve(digest=request.digest)
+                kinds = story(owner._journal.entries())[asked.id]
+                assert kinds.count("started") == (state not in ("denied", "expired"))
+                assert "exact" not in kinds
+            finally:
+                owner.stop()
+
+
+def children(pid):
+    """Processes below one, by the system's own account."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children(int(child))]
+    return found
+
+
+def test_a_killed_job_fails_alone_and_a_killed_fork_server_is_back_before_it_is_needed(owner, session):
+    code = "import time\nif len(patients) > 200: time.sleep(60)\nm = 1"
+    session.file(cell(code))
+    request = owner.requests[0]
+    until(owner, 1, "checked")
+    request.approve(digest=request.digest)
+    until(owner, 1, "running")
+    server = owner._executor.pid
+    end = time.monotonic() + 20
+    while (
+        not (jobs := [p for p in children(server) if "bwrap" not in Path(f"/proc/{p}/comm").read_text()])
+        or len(children(server)) < 1
+    ):
+        assert time.monotonic() < end
+    job = max(jobs)
+    os.kill(job, signal.SIGKILL)
+    assert until(owner, 1, "failed").why
+    again = session.file(cell(code))
+    until(owner, again.number, "checked")
+    owner.requests.number(again.number).approve(digest=again.digest)
+    until(owner, again.number, "running")
+    for pid in [*children(owner._executor.pid), owner._executor.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert "lost" in until(owner, again.number, "failed").why
+    while owner._executor.pid in (None, server):  # nobody asked for it
+        assert time.monotonic() < end + 60
+        owner._executor._boot.acquire()  # whoever boots it holds this
+        owner._executor._boot.release()
+    assert approved(owner, session.file(cell()).number).state == "review"
+    assert all(kinds.count("started") <= 1 for kinds in story(owner._journal.entries()).values())
+
+
+def test_one_analyst_does_not_starve_another(owner, session):
+    slow = "import time\nif len(patients) > 200: time.sleep(30)\nm = 1"
+    for i in range(6):
+        session.file(cell(f"{slow} + {i}"))
+    owner.invite("bob")
+    with lab.connect("bob.syft", alias="bobs") as bob:
+        asked = bob.file(cell())
+        for n in range(1, 8):
+            until(owner, n, "checked")
+        owner.requests.approve({n: owner.requests.number(n).digest for n in range(1, 8)})
+        until(owner, asked.number, "review", seconds=20)
+        assert [owner.requests.number(n).state for n in range(1, 7)].count("running") == owner._runs._queue.most
+    for n in range(1, 7):
+        owner.requests.number(n).cancel()
+
+
+def test_ten_analysts_with_three_jobs_each_take_turns(owner, session):
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(person(owner, f"a{i}", "analyst")) for i in range(10)]
+        for s in sessions:
+            for k in range(3):
+                s.file(cell(f"m = {k}"))
+        for n in range(1, 31):
+            until(owner, n, "checked", seconds=120)
+        owner.requests.approve({n: owner.requests.number(n).digest for n in range(1, 31)})
+        for n in range(1, 31):
+            until(owner, n, "review", seconds=120)
+    rows = {r.request: r.analyst for r in owner._desk.rows()}
+    order = [rows[e.body["request"]] for e in owner._journal.entries() if e.kind == "started"]
+    # The first ones begin as they are approved; from then on nobody is more than two ahead.
+    for upto in range(12, 31):
+        counts = Counter(order[:upto])
+        assert max(counts.values()) - min(counts.get(f"a{i}", 0) for i in range(10)) <= 2, order[:upto]
+
+
+def test_limits_of_a_role_hold_and_show_in_the_request(owner, session):
+    owner.define_role("trainee", ["mock", "file"])
+    owner.set_limits("trainee", lab.Limits(wall=0.7, memory=1 << 30))
+    code = "import time\nif len(patients) > 200: time.sleep(30)\nm = 1"
+    with person(owner, "tim", "trainee") as tim:
+        asked = tim.file(cell(code))
+        assert asked.facts["limits"]["wall"] == 0.7
+        request = until(owner, 1, "checked")
+        assert "0.7 s, 1024 MiB" in repr(request)
+        assert "longer than 0.7 s" in approved(owner, 1).why
+    mine = session.file(cell())
+    assert mine.facts["limits"]["wall"] == lab.Limits().wall
+    with pytest.raises(errors.UsageError, match="no role"):
+        owner.set_limits("nobody", lab.Limits())
+    owner.stop()
+    again = lab.Owner.start("hospital-a")
+    try:
+        assert again._desk.limits("trainee").wall == 0.7
+    finally:
+        again.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A state folder on a file system of 4 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("making a small file system needs the right to mount")
+    monkeypatch.setenv("SYFT_LAB_HOME", str(place))
+    monkeypatch.chdir(tmp_path)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_releases_nothing(small_disk, patients, terms):
+    """A real one: filing, approving, keeping a result and releasing on it, each refused in words, each fine after room is made."""
+    owner = lab.Owner.start("hospital-a")
+    try:
+        owner.publish(patients, name="patients", budget=lab.Budget(3.0), **terms)
+        owner.invite("alice", budgets={"clinic": 1.0})
+        owner.policy.allow("dp", dataset="patients", epsilon_per_query=0.5)
+        with lab.connect("alice.syft") as session:
+            first = session.file(cell())
+            until(owner, 1, "checked")
+            session.file(cell("import numpy as np\nm = np.ones(300_000)"))
+            until(owner, 2, "checked")
+            full = small_disk / "ballast"
+
+            def fill(keep=0):
+                ballast = os.open(full, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.write(ballast, b"\0" * 4096)
+                os.close(ballast)
+                if keep:
+                    os.truncate(full, full.stat().st_size - keep)
+
+            fill()
+            with pytest.raises(errors.StateError, match="disk full"):
+                owner.requests.number(1).approve(digest=first.digest)
+            with pytest.raises(errors.LabError):
+                session.file(cell("m = 3"))
+            with pytest.raises(errors.LabError):
+                session["patients"].count().release(epsilon=0.1)
+            assert owner.requests.number(1).state in ("filed", "seen")
+            full.unlink()
+            approved(owner, 1)
+            fill(keep=1 << 20)  # room for the journal, and none for 2.4 MB of a result
+            second = owner.requests.number(2)
+            second.approve(digest=second.digest)
+            assert "could not keep its result" in until(owner, 2, "failed").why
+            fill()
+            with pytest.raises(errors.StateError, match="disk full"):
+                owner.requests.number(1).release()
+            assert not first.settled
+            full.unlink()
+            owner.requests.number(1).release()
+            assert first.results["m"].get(20) > 0
+            assert owner.audit.verify()
+            kinds = [e.kind for e in owner._journal.entries()]
+            assert kinds.count("exact") == 1
+            assert "reserved" not in kinds
+    finally:
+        owner.stop()
