@@ -1,4 +1,4 @@
-"""``python -m benchmarks [wire|questions|debits …] [--json] [--rounds N]``: one table, a baseline beside each figure."""
+"""``python -m benchmarks [wire|debits|questions|cells|deciding] [--json] [--rounds N]``: one table, baselines beside."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import cells, debits, questions, wire
+from benchmarks import cells, debits, deciding, questions, wire
 
-AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run}
+AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run, "deciding": deciding.run}
 
 
 def main() -> None:

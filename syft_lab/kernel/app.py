@@ -2,6 +2,7 @@
 
     name = "hospital-a"
     listen = "127.0.0.1:7000"            # optional, as is advertise
+    policy = "policy.toml"               # optional: rules, as owner.policy.toml writes them
 
     [[dataset]]                          # the arguments of owner.publish; file is a Parquet file or folder
     file = "patients.parquet"
@@ -50,7 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"can't read {path.name}; name a TOML file with --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path.name} is not TOML: {error}") from None
-    unknown = set(config) - {"name", "listen", "advertise", "dataset", "allow", "invite"}
+    unknown = set(config) - {"name", "listen", "advertise", "policy", "dataset", "allow", "invite"}
     if unknown or "name" not in config:
         raise UsageError(f"{path.name}: " + (f"there is no setting {sorted(unknown)[0]!r}" if unknown else "name is missing"))
     for section, call in (("dataset", Owner.publish), ("allow", Policy.allow), ("invite", Owner.invite)):
@@ -80,6 +81,8 @@ def apply(owner: Owner, config: dict[str, Any], folder: Path) -> None:
         owner.publish(folder / terms.pop("file"), **terms)
     for entry in config["allow"]:
         owner.policy.allow("dp", **entry)
+    if "policy" in config:
+        owner.policy.load(folder / str(config["policy"]))
     for entry in config["invite"]:
         if entry["analyst"] not in owner.enrolled:
             owner.invite(**{**entry, "path": folder / entry.get("path", f"{entry['analyst']}.syft")})

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from syft_lab.kernel.journal import Entry
 
+KINDS = ("approved", "endorsed", "reserved", "allowed")  # of entries that it takes in
+
 
 class History:
     """How often each rule let something run, and which digests people approved. Adding is O(1), asking O(log n)."""

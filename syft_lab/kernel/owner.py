@@ -271,7 +271,7 @@ class Owner(People):
         unknown = set(lost or {}) - set(amounts)
         if unknown:
             raise UsageError(f"there is no population {ascii(sorted(unknown)[0])[:80]}")
-        heads = [e.body["head"] for e in self._journal.entries() if e.kind == "suspended"]
+        heads = [e.body["head"] for e in self._journal.of_kinds("suspended")]
         self._journal.append("restored", {"heads": heads, "lost": amounts})
         self.console.say("the restored journal was confirmed; questions are answered again")
         return self.budgets

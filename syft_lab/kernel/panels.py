@@ -12,7 +12,7 @@ from syft_lab.kernel.requests.inbox import Request
 if TYPE_CHECKING:
     from syft_lab.kernel.owner import Owner
 
-SHOWN = 50
+SHOWN, COLOURED = 50, 20
 
 
 class Panels:
@@ -48,8 +48,12 @@ class Panels:
 
         def look() -> dict[str, Any]:
             shown, over = owner.requests.shown(SHOWN)
-            for one in shown:
-                one["tokens"], one["behaviour"] = tokens(one.pop("code")), behaviour.describe(one.pop("mock"))
+            for i, one in enumerate(shown):
+                # Colouring 500 cells takes a second: the page asks for the rest when they come into view.
+                one["tokens"], one["behaviour"] = (
+                    tokens(one["code"]) if i < COLOURED else None,
+                    behaviour.describe(one.pop("mock")),
+                )
             return {"owner": owner.name, "requests": shown, "over": over}
 
         def preview(command: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +80,7 @@ class Panels:
             "release_error": lambda c: request(c).release_error().number,
             "drop": lambda c: request(c).drop_people(),
             "private": lambda c: request(c).private(),
+            "tokens": lambda c: tokens(request(c).code),
             "explain": lambda c: repr(owner.policy.explain(request(c))),
             "approve_all": approve_all,
             "preview": preview,

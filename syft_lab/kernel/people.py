@@ -98,8 +98,8 @@ class People(Publishing):
             found = Invitation.read(target)
         except InvitationError:
             raise UsageError(f"{target.name} exists and is no invitation; choose another place with path=…") from None
-        for entry in self._journal.entries():
-            if entry.kind == "invited" and entry.body["invitation"] == found.id:
+        for entry in self._journal.of_kinds("invited"):
+            if entry.body["invitation"] == found.id:
                 (state,) = (i.state for i in self._registry.invitations if i.id == found.id)
                 unchanged = all(entry.body[k] == v for k, v in terms.items()) and found.addresses == (self.address,)
                 usable = state == "open" and not found.expired

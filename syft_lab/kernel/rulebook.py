@@ -18,7 +18,7 @@ from syft_lab.budget.accountant import MICRO, Budget
 from syft_lab.errors import UsageError
 from syft_lab.identity import check_name, seconds_of
 from syft_lab.kernel.catalogue import Catalogue
-from syft_lab.kernel.history import History
+from syft_lab.kernel.history import KINDS, History
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.outputs import Outputs
 from syft_lab.kernel.policy import DAYS, VERDICTS, Allow, Ask, Case, Decision, Rule, Window, decide, judge
@@ -37,7 +37,7 @@ class Rulebook:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self.history = History(journal.entries())
+        self.history = History(journal.of_kinds(*KINDS))
         self.rules = self._read()
         journal.on_append.append(self._hear)
 

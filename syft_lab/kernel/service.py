@@ -229,11 +229,11 @@ class Service:
 
     def _explain(self, analyst: Analyst, held: Head) -> list[bytes]:
         """The owner's confirmation that covers a head our log does not continue; without one, suspend."""
-        for entry in self._journal.entries():
+        for entry in self._journal.of_kinds("restored"):
             # All that was signed before the confirmation and is gone was lost with the copy that it is about.
-            if entry.kind == "restored" and held.time < entry.time:
+            if held.time < entry.time:
                 return [canonical.dumps(self._prove(entry).to_json())]
-        heads = [e.body["head"] for e in self._journal.entries() if e.kind == "suspended"]
+        heads = [e.body["head"] for e in self._journal.of_kinds("suspended")]
         if held.to_json() not in heads:
             self._journal.append("suspended", {"analyst": analyst.name, "head": held.to_json()})
             self._notify(

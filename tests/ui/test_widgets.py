@@ -172,7 +172,8 @@ def test_the_analyst_reads_that_a_card_was_seen(page, server, place):
     with lab.connect(place / "seen.syft") as session:
         asked = session.file(cell())
         changed = threading.Event()
-        item(page, 1).scroll_into_view_if_needed()
+        item(page, 1).wait_for(timeout=20_000)
+        page.evaluate("document.querySelector('[data-request]').scrollIntoView()")  # cards are drawn anew as facts come
         asked.on_change(lambda r: changed.set() if r.state == "seen" else None)
         assert changed.wait(30), asked
         assert "seen by the owner" in asked.progress
@@ -289,3 +290,40 @@ def test_without_a_page_there_is_text(place, monkeypatch):
     finally:
         owner.stop()
     assert os.environ["SYFT_LAB_HOME"].startswith(str(place))
+
+
+FIVE_HUNDRED = """
+import secrets
+from syft_lab import canonical
+from syft_lab.cell import Cell
+from syft_lab.kernel.registry import Analyst
+for i in range(500):
+    who = Analyst(f"analyst-{i % 10}", "analyst", ("patients",), owner.keys.public, "active")
+    asked = Cell(CODE + f"\\nm = {i}", (("patients", 1),), ("coef",), {}, f"reason {i}")
+    row = owner._desk.file(who, secrets.token_hex(16), canonical.dumps(asked.to_json()))
+    owner._desk._shelf.note(row.request, "mock", {"why": "", "log": "", "error": None, "seconds": 0.1, "peak": 0, "touched": {},
+                                                  "outputs": [], "grows": []})
+"""
+
+
+def test_an_inbox_of_five_hundred_requests_opens_and_draws_what_is_in_view(page, server, place, monkeypatch):
+    monkeypatch.setenv("SYFT_LAB_ISOLATION", "L0")
+    start = "import os; os.environ['SYFT_LAB_ISOLATION'] = 'L0'\n%load_ext syft_lab\n" + host("many", place)
+    book = Notebook(
+        page, server, "many.ipynb", [start, f"CODE = {CODE!r}\n" + FIVE_HUNDRED, "owner.inbox", "print(len(owner.requests))"]
+    )
+    book.run(0)
+    book.run(1, timeout=120)
+    took = page.evaluate("""async () => {
+        const app = window.jupyterapp, nb = app.shell.currentWidget.content, begun = performance.now();
+        nb.activeCellIndex = 2; nb.deselectAll(); app.commands.execute('notebook:run-cell');
+        while (document.querySelectorAll('.syft-open > article').length < 500) await new Promise((r) => setTimeout(r, 5));
+        return performance.now() - begun; }""")
+    print(f"500 requests in {took:.0f} ms")
+    assert page.locator(".syft-brief").count() > 400
+    last = item(page, 1)
+    page.evaluate("document.querySelector(\"[data-request='1']\").scrollIntoView()")
+    last.get_by_role("button", name="Approve").wait_for(timeout=20_000)
+    last.locator(".tok-keyword").first.wait_for(timeout=20_000)
+    book.shot("inbox-500", page)
+    assert "500" in book.run(3)

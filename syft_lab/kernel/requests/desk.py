@@ -433,7 +433,7 @@ class Desk:
         if row.state != "failed" or not run or not run.get("error"):
             raise UsageError(f"request {row.number} has no error to release: it is {row.state}")
         error = {"type": str(run["error"]["type"])[:100], "line": run["error"]["line"]}
-        started = next(e for e in self._journal.entries(row.filed) if e.kind == "started" and e.body["request"] == request)
+        started = next(e for e in self._journal.of_kinds("started") if e.body["request"] == request)
         body = {**self._what_left(row, said, by, started.body), "returns": [], "error": error, "outputs": [],
                 "neighbours": "nothing bounds what it tells about one person; the owner looked at it"}  # fmt: skip
         try:

@@ -216,3 +216,29 @@ def test_a_head_of_a_rolled_back_journal_has_no_continuation(journal, keys, tmp_
     assert old.continuation(head, len(old)) is None
     assert old.signed(head)
     old.close()
+
+
+def test_entries_of_a_kind_are_those_and_no_text_can_pass_for_one(journal):
+    for body in (
+        {},
+        {"text": '"kind":"restored","nonce"'},
+        {"text": '\\"kind\\":\\"restored\\",\\"nonce\\"'},
+        {'"kind":"restored","nonce"': 1},
+    ):
+        journal.append("exported", body)
+    journal.append("opened", {})
+    assert [e.kind for e in journal.of_kinds("restored")] == []
+    assert [e.kind for e in journal.of_kinds("opened", "exported")] == [
+        e.kind for e in journal.entries() if e.kind in ("opened", "exported")
+    ]
+
+
+def test_connections_of_threads_that_ended_are_closed(journal):
+    import threading
+
+    for _ in range(20):
+        thread = threading.Thread(target=journal.read, args=("SELECT 1",))
+        thread.start()
+        thread.join()
+    journal.read("SELECT 1")
+    assert len(journal._readers) <= 2
