@@ -8,6 +8,7 @@ from typing import Any
 from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from syft_lab.analyst.frame import PointerFrame
 from syft_lab.analyst.magics import AnalystMagics, connection_names, sessions_in
 from syft_lab.kernel.magics import OwnerMagics
 from syft_lab.widgets import route
@@ -16,8 +17,8 @@ _WORDS = {
     "%owner": ("start", "stop", "status", "--listen", "--advertise"),
     "%connect": ("--as", "--timeout"),
     "%budget": (),
-    "%requests": ("list", "fetch", "cancel", "--owner"),
-    "%%remote": ("--use", "--return", "--reason", "--param", "--block", "--noblock"),
+    "%requests": ("list", "show", "fetch", "comment", "cancel", "--owner"),
+    "%%remote": ("--use", "--return", "--reason", "--param", "--follows", "--block", "--noblock"),
 }
 
 
@@ -50,7 +51,7 @@ def complete(context: CompletionContext) -> SimpleMatcherResult:
 
 
 def _remote_words(magic: str, rest: str) -> list[str]:
-    """Connections of this notebook; after ``--use`` the datasets of the one that was named."""
+    """Connections of this notebook; after ``--use`` the datasets of the one that was named, and frames of the notebook."""
     shell = get_ipython()
     found = {} if shell is None else sessions_in(shell.user_ns)
     before = rest.split()[: -1 if rest and not rest.endswith(" ") else None]
@@ -58,4 +59,7 @@ def _remote_words(magic: str, rest: str) -> list[str]:
         return list(found)
     last = next((w for w in reversed(before) if w.startswith("--")), "")
     chosen = [s for n, s in found.items() if before[0] in (n, s.alias)]
-    return [d for s in chosen for d in s.known_datasets] if last == "--use" else []
+    if last != "--use" or shell is None:
+        return []
+    frames = [n for n, value in shell.user_ns.items() if isinstance(value, PointerFrame) and not n.startswith("_")]
+    return sorted({*(d for s in chosen for d in s.known_datasets), *frames})

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import syft_lab as lab
+from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.supervisor import Executor
 
 settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("deep", deadline=None, max_examples=3000, suppress_health_check=[HealthCheck.too_slow])
@@ -77,3 +79,27 @@ def session(owner):
     """Alice, connected."""
     with lab.connect("alice.syft") as connected:
         yield connected
+
+
+class SharedExecutor(Executor):
+    """A real executor that several owners use one after the other: booting its fork server takes seconds each time."""
+
+    def stop(self) -> None:
+        with self._lock:
+            for cancel in self._cancels.values():
+                os.eventfd_write(cancel, 1)
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    shared = SharedExecutor(levels.probe())
+    yield shared
+    Executor.stop(shared)
+
+
+@pytest.fixture
+def warm(fork_server, monkeypatch):
+    """Owners of this test share one fork server, where the test is not about that."""
+    monkeypatch.setattr(
+        "syft_lab.kernel.owner.Executor", lambda level: fork_server if level == fork_server.level else Executor(level)
+    )

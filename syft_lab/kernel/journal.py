@@ -86,10 +86,10 @@ class Journal:
         """Close the file; idempotent."""
         with self._lock:
             self._closed = True
-            self._db.close()
             for _, reader in self._readers:
                 reader.close()
             self._readers.clear()
+            self._db.close()  # last: then SQLite moves what its write-ahead log holds into the one file that people copy
 
     def __len__(self) -> int:
         return len(self._tree)

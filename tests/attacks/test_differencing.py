@@ -11,7 +11,10 @@ from syft_lab.kernel.executor import levels
 from syft_lab.kernel.requests import cohorts
 from tests.integration.deciding import approved, cell, until
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 
 def hosted(people=300, oldest=1):

@@ -9,7 +9,10 @@ from syft_lab import canonical, errors, values
 from syft_lab.cell import Cell
 from syft_lab.kernel.executor import levels
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 
 def released(owner, session, code="m = patients.age.mean()"):

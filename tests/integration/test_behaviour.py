@@ -10,7 +10,10 @@ from syft_lab.kernel.requests.hints import hints
 
 from .deciding import approved, cell, until
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 
 def checked(owner, session, *args, **more):

@@ -15,7 +15,10 @@ from syft_lab.kernel.executor import levels
 
 from .deciding import approved, cell, until
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 
 class Clock:

@@ -196,8 +196,52 @@ def test_a_request_can_be_cancelled(pair):
         analyst.run("z.get(20)")
 
 
+def test_a_filtered_frame_of_the_notebook_is_used_by_its_variable(pair):
+    owner, analyst = pair
+    analyst.run("patients = hospital_a['patients']\nolder = patients[patients.age > 65][['age']]")
+    analyst.run(
+        "%%remote hospital_a --use older --return low wide --reason 'the older ones'\nlow, wide = older.age.min(), older.shape[1]"
+    )
+    assert "older, (age > 65); columns age" in owner.run("r = owner.requests[0]; print(r)")
+    owner.run("r.wait(); r.approve(digest=r.digest)")
+    until(owner, "review")
+    owner.run("r.release()")
+    assert analyst.run("print(low.get(20), wide.get(20))").split() == ["66", "1"]
+    analyst.run("made = patients.assign(double=patients.age * 2)")
+    with pytest.raises(CellError, match="is computed: compute it inside the cell"):
+        analyst.run("%%remote hospital_a --use made --return x\nx = 1")
+
+
+def test_comments_and_what_follows_what_from_magics(pair):
+    owner, analyst = pair
+    analyst.run("%%remote hospital_a --use patients --return first\nfirst = patients.age.max()")
+    number = analyst.run("print(first.request.number)").strip()
+    owner.run("r = owner.requests[0]; r.deny('a maximum is one person')")
+    assert "denied" in analyst.run(f"%requests comment {number} 'what about a quantile?'")
+    assert "quantile" in owner.run("print(r.comments[-1]['text'])")
+    analyst.run(f"%%remote hospital_a --use patients --return first --follows {number}\nfirst = patients.age.quantile(0.9)")
+    assert owner.run("print(owner.requests[0].follows)").strip() == number
+    shown = analyst.run("%requests show " + analyst.run("print(first.request.number)").strip())
+    assert "returns first" in shown
+    owner.run("owner.requests[0].deny('enough')")
+
+
+def test_a_failed_cell_is_run_again_on_harder_mocks_in_the_notebook(pair):
+    owner, analyst = pair
+    analyst.run("%%remote hospital_a --use patients --return q\nif len(patients) > 100: 1 / 0\nq = patients.age.iloc[0] + 1")
+    owner.run("r = owner.requests[0]; r.wait(); r.approve(digest=r.digest)")
+    until(owner, "failed")
+    with pytest.raises(CellError, match="the mock without rows") as caught:
+        analyst.run("q.get(20)")
+    assert "on the mock with nulls" in str(caught.value)
+    assert "ZeroDivisionError" not in str(caught.value)
+
+
 def test_tab_completes_owners_datasets_and_options(pair):
     _, analyst = pair
+    analyst.run("palliative = hospital_a['patients'].head and hospital_a['patients']")
+    assert analyst.complete("%%remote hospital_a --use pal") == ["palliative"]
+    assert analyst.complete("%requests com") == ["comment"]
     assert "hospital_a" in analyst.complete("%%remote hosp")
     assert analyst.complete("%%remote hospital_a --use pat") == ["patients"]
     assert "--return" in analyst.complete("%%remote hospital_a --use patients --ret")

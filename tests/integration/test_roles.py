@@ -13,7 +13,10 @@ from syft_lab.wire import messages as m
 
 from .deciding import approved, cell, person, until
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 COUNT = Query("count").canonical()
 

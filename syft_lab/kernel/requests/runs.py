@@ -30,7 +30,7 @@ from syft_lab.kernel.executor.supervisor import LOST, Executor, Job, Limits, Out
 from syft_lab.kernel.registry import Registry
 from syft_lab.kernel.requests.behaviour import dropped, earlier, grown
 from syft_lab.kernel.requests.cohorts import Cohorts
-from syft_lab.kernel.requests.desk import UNDECIDED, Desk, Row
+from syft_lab.kernel.requests.desk import FELL, UNDECIDED, Desk, Row
 from syft_lab.kernel.requests.hints import hints
 from syft_lab.kernel.requests.queue import FairQueue
 from syft_lab.kernel.rulebook import Rulebook
@@ -97,8 +97,9 @@ class Runs:
                 return
         elif row.state == "approved":
             self._queue.put(row.analyst, lambda: self._guarded(self._run, row))
-        elif row.state == "cancelled":
-            self._executor.cancel(row.request)
+        elif row.state in FELL:
+            for name in (row.request, f"mock-{row.request}"):
+                self._executor.cancel(name)
 
     def _guarded(self, work: Callable[[Row], None], row: Row) -> None:
         try:
@@ -131,18 +132,22 @@ class Runs:
         cell = self._desk.cell(row)
         self._desk.note(row, "earlier", {**earlier(self._desk, row), "hints": hints(cell)}, quietly=True)
         try:
-            datasets = self._datasets(cell)
-            self._desk.note(row, "cohorts", {"cohorts": self._cohorts.look(row, cell, datasets)}, quietly=True)
-            for dataset in datasets:
-                self._store.warm(dataset.meta["file"], dataset.tensor or dataset.schema)
-            found = self._on_mocks(row, cell, datasets)
-        except LabError as fault:
+            found = self._looked_at(row, cell)
+        except Exception as fault:
             if self._stopping:
                 return
-            nothing: dict[str, Any] = {"log": "", "error": None, "seconds": 0.0, "peak": 0, "touched": {}, "outputs": []}
-            found = {"why": f"it could not run: {fault}", **nothing}
+            why = f"it could not run: {fault if isinstance(fault, LabError) else type(fault).__name__}"
+            found = {"why": why, "log": "", "error": None, "seconds": 0.0, "peak": 0, "touched": {}, "outputs": []}
         self._desk.note(row, "mock", found)
         self._desk.decide(row.request)
+
+    def _looked_at(self, row: Row, cell: Cell) -> dict[str, Any]:
+        """Whom it reads, and what its runs on mocks gave."""
+        datasets = self._datasets(cell)
+        self._desk.note(row, "cohorts", {"cohorts": self._cohorts.look(row, cell, datasets)}, quietly=True)
+        for dataset in datasets:
+            self._store.warm(dataset.meta["file"], dataset.tensor or dataset.schema)
+        return self._on_mocks(row, cell, datasets)
 
     def _on_mocks(self, row: Row, cell: Cell, datasets: Sequence[Dataset]) -> dict[str, Any]:
         limits = self._limits(row)
@@ -158,6 +163,7 @@ class Runs:
         if first.why:
             return found
         found["outputs"] = [v.describe() for v in values.decode(first.blob).values()]
+        limits = replace(limits, wall=min(limits.wall, 5 * first.seconds + QUICK_SECONDS))  # others wait for their turn
         if first.seconds < MOCK_SECONDS / 4:
             twice = run(2)
             found["grows"] = None if twice.why else grown(first.blob, twice.blob)

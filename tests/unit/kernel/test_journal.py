@@ -242,3 +242,16 @@ def test_connections_of_threads_that_ended_are_closed(journal):
         thread.join()
     journal.read("SELECT 1")
     assert len(journal._readers) <= 2
+
+
+def test_a_stopped_journal_is_one_whole_file(tmp_path, keys):
+    """People copy that file alone; a reader that was still open would have left the newest entries beside it."""
+    import shutil
+
+    journal = Journal(tmp_path / "journal.sqlite", keys)
+    journal.append("opened", {})
+    assert journal.read("SELECT count(*) FROM log") == [(1,)]
+    journal.close()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "journal.sqlite", tmp_path / "copy")
+    assert verify(tmp_path / "copy" / "journal.sqlite", keys.public).size == 1
