@@ -31,6 +31,7 @@ from syft_lab.kernel.requests.inbox import Requests, manage
 from syft_lab.kernel.requests.runs import Runs
 from syft_lab.kernel.rulebook import Policy, Rulebook
 from syft_lab.kernel.service import Service
+from syft_lab.kernel.settings import Settings
 from syft_lab.kernel.store import Store
 from syft_lab.kernel.webhook import Webhook
 from syft_lab.widgets import cards
@@ -78,7 +79,8 @@ class Owner(People):
         self._catalogue = Catalogue(self._journal)
         self._ledger = Ledger(self._journal)
         self._rulebook = Rulebook(self._journal)
-        self._desk = Desk(self._journal, self._catalogue, self._rulebook, self._folder / "requests")
+        self._settings = Settings(self._journal)
+        self._desk = Desk(self._journal, self._catalogue, self._rulebook, self._settings, self._folder / "requests")
         self._executor = Executor(levels.probe())
         cohorts = Cohorts(self._desk, self._store, self._folder / "cohorts")
         self._runs = Runs(self._desk, self._executor, self._catalogue, self._store, self._registry, cohorts, self._rulebook,
@@ -137,7 +139,7 @@ class Owner(People):
     @property
     def limits(self) -> Limits:
         """What one run may take; set it to another: ``owner.limits = lab.Limits(wall=60)``. `set_limits` sets one role's."""
-        return self._desk.limits("")
+        return self._settings.limits("")
 
     @limits.setter
     def limits(self, limits: Limits) -> None:
@@ -149,7 +151,7 @@ class Owner(People):
             raise UsageError("limits are a lab.Limits, such as lab.Limits(wall=60, memory=2 << 30)")
         if role and role not in self._registry.roles:
             raise UsageError(f"there is no role {ascii(role)[:40]}; there are: {', '.join(self._registry.roles)}")
-        self._desk.set_limits(role, limits)
+        self._settings.set_limits(role, limits)
 
     def notify(self, webhook: str | None, *, secret: str | None = None) -> None:
         """POST a line of JSON to this address when requests change: number, state, analyst; never code, reasons or values.

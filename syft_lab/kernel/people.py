@@ -11,8 +11,8 @@ from syft_lab.errors import InvitationError, UsageError
 from syft_lab.identity import Invitation, Keys, check_name, expiry
 from syft_lab.kernel.console import Card
 from syft_lab.kernel.publishing import Publishing
-from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.roles import OWNER, RIGHTS, check_rights
+from syft_lab.kernel.settings import Settings
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -22,7 +22,7 @@ class People(Publishing):
 
     keys: Keys
     address: str
-    _desk: Desk
+    _settings: Settings
 
     def invite(
         self,
@@ -127,15 +127,15 @@ class People(Publishing):
     @property
     def approvals(self) -> int:
         """How many different people must approve code before it runs; a dataset may ask for more (`publish`)."""
-        return self._desk.approvals
+        return self._settings.approvals
 
     @approvals.setter
     def approvals(self, count: int) -> None:
         if type(count) is not int or not 1 <= count <= 10:
             raise UsageError("approvals is how many people must approve code: 1 to 10")
         self._check_running()
-        if count != self._desk.approvals:
-            self._journal.append("approvals", {"count": count})
+        if count != self.approvals:
+            self._settings.set_approvals(count)
             self.console.say(f"code needs {count} approvals from now on")
 
     @property

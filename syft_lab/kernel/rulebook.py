@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import zoneinfo
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -14,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from syft_lab import canonical
-from syft_lab.budget.accountant import MICRO, Budget
+from syft_lab.budget.accountant import Budget
 from syft_lab.errors import UsageError
 from syft_lab.identity import check_name, seconds_of
 from syft_lab.kernel.catalogue import Catalogue
 from syft_lab.kernel.history import KINDS, History
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.outputs import Outputs
-from syft_lab.kernel.policy import DAYS, VERDICTS, Allow, Ask, Case, Decision, Rule, Window, decide, judge
+from syft_lab.kernel.policy import VERDICTS, Allow, Ask, Case, Decision, Rule, decide, judge
 from syft_lab.kernel.roles import ROLES
+from syft_lab.kernel.terms import bounds, from_toml, to_toml, window
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Policy:
         terms |= {"epsilon_micro": None if epsilon_per_query is None else Budget(epsilon_per_query).cap.epsilon}
         terms |= {"digest": digest, "same": bool(same), "review": bool(review), "outputs": outputs}
         terms |= {"times": 1 if digest is not None and times is None else times, "per": per, "expires": expires}
-        terms |= {"window": _window(hours, days, zone)}
+        terms |= {"window": window(hours, days, zone)}
         terms |= self._like(like, params)
         return self._add(terms)
 
@@ -170,7 +170,7 @@ class Policy:
     ) -> Rule:  # fmt: skip
         return self._add({
             "verdict": verdict, "kind": kind, "why": why, "analyst": analyst, "role": role, "dataset": dataset,
-            "expires": expires, "window": _window(hours, days, zone),
+            "expires": expires, "window": window(hours, days, zone),
             "epsilon_micro": None if above is None else Budget(above).cap.epsilon,
         })  # fmt: skip
 
@@ -180,13 +180,13 @@ class Policy:
                 raise UsageError("params are bounds for code like a request: like=request, params={…}")
             return {}
         if isinstance(like, str):
-            return {"template": like, "params": {k: _bounds(k, v) for k, v in (params or {}).items()}}
+            return {"template": like, "params": {k: bounds(k, v) for k, v in (params or {}).items()}}
         fixed: dict[str, Any] = {k: {"values": [v]} for k, v in like.params.items()}
         unknown = set(params or {}) - set(fixed)
         if unknown:
             raise UsageError(f"request {like.number} has no parameter {ascii(sorted(unknown)[0])[:60]}; it has: "
                              f"{', '.join(fixed) or 'none'}")  # fmt: skip
-        return {"template": like.template, "params": {**fixed, **{k: _bounds(k, v) for k, v in (params or {}).items()}}}
+        return {"template": like.template, "params": {**fixed, **{k: bounds(k, v) for k, v in (params or {}).items()}}}
 
     def _add(self, terms: Mapping[str, Any]) -> Rule:
         return self._keep(self._checked(terms))
@@ -264,7 +264,7 @@ class Policy:
     @property
     def toml(self) -> str:
         """The rules as TOML, which `load` takes back."""
-        return tomli_w.dumps({"rule": [_to_toml(r) for r in self.rules]})
+        return tomli_w.dumps({"rule": [to_toml(r) for r in self.rules]})
 
     def load(self, source: str | Path) -> list[Rule]:
         """Add the rules of a TOML file, or of TOML text: all of them, or none. Those in force already stay as they are."""
@@ -284,7 +284,7 @@ class Policy:
         entries = found.get("rule", [])
         if set(found) - {"rule"} or not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise UsageError("write each rule as [[rule]], with two brackets, and nothing else")
-        return [_from_toml(e) for e in entries]
+        return [from_toml(e) for e in entries]
 
     # To understand
 
@@ -343,79 +343,3 @@ def _words(found: Decision) -> str:
         return f"allow (rule {found.rule.id})"
     by = f" (rule {found.rule.id})" if found.rule is not None else " (no rule allows it)"
     return ("ask" if isinstance(found, Ask) else "refuse") + by
-
-
-def _bounds(name: str, allowed: Any) -> dict[str, Any]:
-    if isinstance(allowed, list | set | frozenset):
-        return {"values": sorted(allowed, key=repr)}
-    if isinstance(allowed, Mapping) and set(allowed) in ({"values"}, {"low", "high"}):
-        return dict(allowed)
-    numbers = isinstance(allowed, tuple) and len(allowed) == 2 and all(type(b) in (int, float) for b in allowed)
-    if not numbers or not allowed[0] <= allowed[1]:
-        raise UsageError(f"params[{name!r}] is a pair of bounds, such as (18, 90), or a list of values")
-    return {"low": allowed[0], "high": allowed[1]}
-
-
-def _window(hours: str | None, days: str | Sequence[str] | None, zone: str) -> Window | None:
-    if hours is None and days is None:
-        return None
-    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", hours or "00:00-24:00")
-    if found is None:
-        raise UsageError("hours are written 08:00-18:00")
-    a, b, c, d = map(int, found.groups())
-    if isinstance(days, str):
-        first, _, last = days.partition("-")
-        if first not in DAYS or (last or first) not in DAYS:
-            raise UsageError(f"days are written mon-fri, or as a list of {', '.join(DAYS)}")
-        start, end = DAYS.index(first), DAYS.index(last or first)
-        days = [DAYS[i % 7] for i in range(start, (end if end >= start else end + 7) + 1)]
-    chosen = tuple(d for d in DAYS if d in (days or DAYS))
-    if days is not None and (not chosen or not set(days) <= set(DAYS)):
-        raise UsageError(f"days are written mon-fri, or as a list of {', '.join(DAYS)}")
-    try:
-        zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise UsageError(f"there is no time zone {ascii(zone)[:60]}; write Europe/Berlin, or UTC") from None
-    return Window(60 * a + b, min(60 * c + d, 24 * 60), chosen, zone)
-
-
-_TOML = {"epsilon_micro": "epsilon_per_query"}
-
-
-def _to_toml(rule: Rule) -> dict[str, Any]:
-    """A rule's terms without what is not set, times as people write them."""
-    found = {k: v for k, v in rule.to_json().items() if v not in (None, "", False, {})}
-    if rule.epsilon_micro is not None:
-        found[_TOML["epsilon_micro"]] = found.pop("epsilon_micro") / MICRO
-    if rule.window is not None:
-        w = rule.window
-        found["hours"] = "{:02}:{:02}-{:02}:{:02}".format(*divmod(w.start, 60), *divmod(w.end, 60))
-        found |= {"days": list(w.days), "zone": w.zone}
-        del found["window"]
-    if rule.kind == "code" and rule.verdict == "allow":
-        found["review"] = rule.review
-    else:
-        found.pop("review", None)
-    return found
-
-
-def _from_toml(entry: Mapping[str, Any]) -> dict[str, Any]:
-    made = dict(entry)
-    made.setdefault("verdict", "allow")
-    known = {"kind", "verdict", "analyst", "role", "dataset", "epsilon_per_query", "digest", "same", "template", "params",
-             "times", "per", "hours", "days", "zone", "expires", "review", "outputs", "why"}  # fmt: skip
-    wrong = sorted(set(made) - known)
-    if wrong:
-        raise UsageError(f"a rule has no setting {wrong[0]!r}; it has: {', '.join(sorted(known))}")
-    if "epsilon_per_query" in made:
-        made["epsilon_micro"] = Budget(made.pop("epsilon_per_query")).cap.epsilon
-    made["window"] = _window(made.pop("hours", None), made.pop("days", None), made.pop("zone", "UTC"))
-    params = made.get("params", {})
-    if not isinstance(params, Mapping):
-        raise UsageError("params of a rule is a table, such as {age = {low = 18, high = 90}}")
-    made["params"] = {k: _bounds(k, v) for k, v in params.items()}
-    if made["verdict"] == "allow" and made.get("kind") == "dp" and not {"dataset", "epsilon_micro"} <= set(made):
-        raise UsageError("a rule that allows questions names dataset and epsilon_per_query")
-    if made["verdict"] == "allow" and made.get("kind") == "code" and not {"digest", "same", "template"} & set(made):
-        raise UsageError("a rule that allows code names digest, template or same")
-    return made

@@ -235,7 +235,7 @@ def test_limits_of_a_role_hold_and_show_in_the_request(owner, session):
     owner.stop()
     again = lab.Owner.start("hospital-a")
     try:
-        assert again._desk.limits("trainee").wall == 0.7
+        assert again._settings.limits("trainee").wall == 0.7
     finally:
         again.stop()
 

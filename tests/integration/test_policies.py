@@ -174,6 +174,10 @@ def test_policies_travel_as_toml(owner, session):
         ("[[rule]]\nkind = 'code'\nsame = true\nverdict = 'maybe'", "allow, ask, refuse"),
         ("[[rule]]\nkind = 'code'\nsame = true\nrole = 'king'", "no role king"),
         ("[[rule]]\nkind = 'code'\nsame = true\nparams = 3", "is a table"),
+        ("[[rule]]\nkind = 'code'\nsame = true\nparams = {age = {low = 'x', high = 3}}", "pair of bounds"),
+        ("[[rule]]\nkind = 'code'\nsame = true\nparams = {age = {low = 1, high = inf}}", "pair of bounds"),
+        ("[[rule]]\nkind = 'code'\nsame = true\nparams = {age = {values = 3}}", "pair of bounds"),
+        ("[[rule]]\nkind = 'code'\nsame = true\nparams = {age = [[1]]}", "pair of bounds"),
         ("no-such-file.toml", "can't read"),
     ],
 )

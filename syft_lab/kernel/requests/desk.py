@@ -21,18 +21,17 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from syft_lab import __version__, canonical, values
+from syft_lab import __version__, values
 from syft_lab.cell import Cell, parse, use_from_json
 from syft_lab.errors import BusyError, FailedError, RefusedError, StateError, SuspendedError, UsageError, WireError
 from syft_lab.expr import check_filter
 from syft_lab.kernel import policy
 from syft_lab.kernel.catalogue import Catalogue, Dataset
-from syft_lab.kernel.executor.supervisor import Limits
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import SUSPENDED
 from syft_lab.kernel.outputs import Observed
@@ -40,12 +39,12 @@ from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.requests.shelf import SALT, Shelf
 from syft_lab.kernel.roles import OWNER
 from syft_lab.kernel.rulebook import Rulebook
+from syft_lab.kernel.settings import Settings
 
 UNDECIDED = ("filed", "seen", "partly")
 OPEN = (*UNDECIDED, "approved", "running", "review")
 FELL = ("denied", "withheld", "failed", "cancelled", "interrupted", "expired")
 MAX_OPEN, MAX_WHY, MAX_COMMENTS = 100, 2_000, 100
-EXPIRY = timedelta(days=30)
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
 _COLUMNS = (
     "request, number, analyst, digest, template, state, needed, follows, filed, moved, entry, comments, ran, left, "
@@ -92,54 +91,12 @@ def environment() -> dict[str, str]:
 class Desk:
     """Every change of a request, each one entry of the journal. ``on_change`` hears of it."""
 
-    def __init__(self, journal: Journal, catalogue: Catalogue, rulebook: Rulebook, folder: Path) -> None:
+    def __init__(self, journal: Journal, catalogue: Catalogue, rulebook: Rulebook, settings: Settings, folder: Path) -> None:
         self._journal, self._catalogue, self._rulebook, self._shelf = journal, catalogue, rulebook, Shelf(folder)
+        self.settings = settings
         self._environment = environment()
         self._lock = threading.Lock()
-        self._limits = Limits()
-        self._settings: dict[str, Any] | None = None
-        journal.on_append.append(self._heard)
         self.on_change: list[Callable[[Row], None]] = []
-
-    # Settings
-
-    def _heard(self, entry: Entry) -> None:
-        if entry.kind in ("capped", "approvals", "expiry"):
-            self._settings = None
-
-    def _setting(self, name: str) -> Any:
-        found = self._settings
-        if found is None:
-            rows = self._journal.read("SELECT name, value FROM settings WHERE name != 'suspended'")
-            found = self._settings = {key: canonical.loads(value) for key, value in rows}
-        return found.get(name)
-
-    @property
-    def approvals(self) -> int:
-        """How many people must approve code."""
-        found = self._setting("approvals")
-        return int(found["count"]) if found else 1
-
-    @property
-    def expiry(self) -> timedelta:
-        """How long a request waits for a decision."""
-        found = self._setting("expiry")
-        return timedelta(seconds=found["seconds"]) if found else EXPIRY
-
-    def set_expiry(self, seconds: float) -> None:
-        """Journal how long a request waits for a decision."""
-        if self.expiry != timedelta(seconds=seconds):
-            self._journal.append("expiry", {"seconds": seconds})
-
-    def limits(self, role: str) -> Limits:
-        """What a run may take that somebody in a role asked for."""
-        found = self._setting(f"limits:{role}") or self._setting("limits:")
-        return Limits(**found["limits"]) if found else self._limits
-
-    def set_limits(self, role: str, limits: Limits) -> None:
-        """Journal what runs of a role may take; "" is every role that has none of its own."""
-        if self.limits(role) != limits or self._setting(f"limits:{role}") is None:
-            self._journal.append("capped", {"role": role, "limits": asdict(limits)})
 
     # Reading
 
@@ -196,7 +153,7 @@ class Desk:
             "entry": row.entry, "cell": said["cell"], "filed": self.time(row.filed), "changed": self.time(row.moved),
             "follows": row.follows, "comments": self.comments(row), "approvals": [len(self.approvers(row)), row.needed],
             "error": None if row.explained is None else self._journal.entry(row.explained).body["error"],
-            "limits": asdict(self.limits(said.get("role", "analyst"))),
+            "limits": asdict(self.settings.limits(said.get("role", "analyst"))),
         }  # fmt: skip
 
     def comments(self, row: Row) -> list[dict[str, str]]:
@@ -273,7 +230,7 @@ class Desk:
             return {
                 "request": request, "number": number + 1, "analyst": analyst.name, "role": analyst.role, "digest": digest,
                 "template": template, "cell": cell.to_json(), "follows": follows or self._predecessor(analyst.name, cell),
-                "needed": max(self.approvals, *(d.meta.get("approvals", 1) for d in datasets)),
+                "needed": max(self.settings.approvals, *(d.meta.get("approvals", 1) for d in datasets)),
                 "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in datasets],
                 "environment": self._environment,
             }  # fmt: skip
@@ -397,11 +354,14 @@ class Desk:
 
     def expire(self) -> int:
         """End the requests that waited too long for a decision; gives how many."""
-        before, count = self._journal.now() - self.expiry, 0
+        before, count = self._journal.now() - self.settings.expiry, 0
         for row in self.rows(states=UNDECIDED):
             if datetime.fromisoformat(self.time(row.filed)) <= before:
                 self._move(
-                    row, "expired", {"why": f"nobody decided within {self.expiry.days} days; file it again"}, quietly=True
+                    row,
+                    "expired",
+                    {"why": f"nobody decided within {self.settings.expiry.days} days; file it again"},
+                    quietly=True,
                 )
                 count += 1
         return count

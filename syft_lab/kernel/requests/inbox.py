@@ -383,11 +383,11 @@ class Requests(Sequence[Request]):
     @property
     def expire_after(self) -> timedelta:
         """How long a request waits for a decision; set it as "30d" or "12h"."""
-        return self._desk.expiry
+        return self._desk.settings.expiry
 
     @expire_after.setter
     def expire_after(self, time: str) -> None:
-        self._desk.set_expiry(seconds_of(time, "expire_after"))
+        self._desk.settings.set_expiry(seconds_of(time, "expire_after"))
 
     def approve(self, digests: Mapping[int, str]) -> dict[int, str]:
         """Approve several, each by its digest: ``{7: digest, 8: digest}``. All digests are checked before any is approved."""

@@ -109,7 +109,7 @@ class Runs:
                 self._notify(f"request {row.number}: {fault if isinstance(fault, LabError) else type(fault).__name__}")
 
     def _limits(self, row: Row) -> Limits:
-        return self._desk.limits(self._desk.terms(row).get("role", "analyst"))
+        return self._desk.settings.limits(self._desk.terms(row).get("role", "analyst"))
 
     @contextmanager
     def _given(self, cell: Cell, datasets: Sequence[Dataset], give: Give) -> Iterator[dict[str, Data]]:
