@@ -50,9 +50,10 @@ class Rulebook:
         if entry.kind in ("allowed", "disallowed"):
             self.rules = self._read()
 
-    def decide(self, case: Case) -> Decision:
-        """What happens to a case now."""
-        return decide(self.rules, case, self.history)
+    def decide(self, case: Case, last: int | None = None) -> Decision:
+        """What happens to a case now; rules that allow count up to number ``last``: those there were when it was filed."""
+        rules = [r for r in self.rules if last is None or r.verdict != "allow" or r.id <= last]
+        return decide(rules, case, self.history)
 
     def next_id(self) -> int:
         """A number that no rule ever had."""

@@ -16,7 +16,7 @@ def cell(code="m = patients.age.mean()", returns=("m",), use=(("patients", 1),),
 
 
 def until(owner, number, *states, seconds=60):
-    """The request, once it is in one of these states; "checked" is when its runs on the mock are over."""
+    """The request, once it is in one of these states; "checked" is when the looks at it are over."""
     request, changed = owner.requests.number(number), threading.Event()
 
     def hear(_):
@@ -25,7 +25,7 @@ def until(owner, number, *states, seconds=60):
     owner._desk.on_change.append(hear)
     end = time.monotonic() + seconds
     try:
-        while request.state not in states and not ("checked" in states and request.mock is not None):
+        while request.state not in states and not ("checked" in states and request.checked):
             assert time.monotonic() < end, request
             changed.wait(0.5)
             changed.clear()

@@ -482,7 +482,7 @@ def test_a_full_disk_releases_nothing_and_loses_nothing(owner, session):
     frame = session["patients"]
     value = frame.count().release(epsilon=0.1).value
     ((pages,),) = owner._journal.read("PRAGMA page_count")
-    owner._journal.read(f"PRAGMA max_page_count = {pages}")  # SQLite's own "database or disk is full"
+    owner._journal._db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "database or disk is full"
     refused, released = 0, 0.1
     for i in range(40):
         try:
@@ -492,7 +492,7 @@ def test_a_full_disk_releases_nothing_and_loses_nothing(owner, session):
             assert "nothing was released" in str(error)
             refused += 1
     assert refused
-    owner._journal.read("PRAGMA max_page_count = 1000000")
+    owner._journal._db.execute("PRAGMA max_page_count = 1000000")
     owner.stop()
     again = lab.Owner.start("hospital-a")
     try:

@@ -40,6 +40,15 @@ def test_an_approved_range_holds_for_the_next_version_and_counts_it(owner, sessi
     assert session.file(cell(OVER, use=(("patients", 2),), params={"age": 41})).state == "filed"
 
 
+def test_a_rule_is_for_what_is_filed_after_it(owner, session):
+    """Whether the runs on the mock of what waited were over when the rule was made must make no difference."""
+    waiting = session.file(cell(OVER, params={"age": 40}))
+    owner.policy.allow("code", like=owner.requests[0], params={"age": (18, 90)}, times=1)
+    until(owner, waiting.number, "checked")
+    assert owner.requests.number(waiting.number).state == "filed"
+    assert until(owner, session.file(cell(OVER, params={"age": 41})).number, "review").decided == "approved by rule 2"
+
+
 def test_what_people_approved_runs_again_by_itself(owner, session):
     owner.policy.allow("code", same=True, times=1)
     session.file(cell())

@@ -2,8 +2,8 @@
 
 Two exact results on cohorts that differ by one person tell about that person. A footprint is known where an analyst
 chose rows by a frame expression (``--use`` a filtered frame); code that filters inside is not seen through. So this is a
-hint for the owner, not a proof, and it decides nothing: it annotates requests that a person decides about anyway, after
-they are filed, at no time that an analyst could measure.
+hint for the owner, not a proof, and it decides nothing: it annotates requests that a person decides about anyway, in a
+thread of its own after they are filed, so that nothing an analyst can observe waits for it.
 """
 
 from __future__ import annotations

@@ -232,7 +232,7 @@ class Desk:
                 "template": template, "cell": cell.to_json(), "follows": follows or self._predecessor(analyst.name, cell),
                 "needed": max(self.settings.approvals, *(d.meta.get("approvals", 1) for d in datasets)),
                 "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in datasets],
-                "environment": self._environment,
+                "environment": self._environment, "rules": self._rulebook.history.last_rule,
             }  # fmt: skip
 
         with self._lock:
@@ -256,14 +256,19 @@ class Desk:
         return None
 
     def decide(self, request: str) -> None:
-        """Let the policy decide, if it does: when a request is filed, and when its runs on the mock are over."""
+        """Let the policy decide, if it does: when a request is filed, and when its runs on the mock are over.
+
+        A rule allows what is filed after it was made: what waited already waits for a person.
+        """
         row = self.row(request)
         if row.state not in UNDECIDED:
             return
 
         def decision() -> policy.Decision:
             case = self.case(row)
-            return self._rulebook.decide(policy.Case(**{**vars(case), "time": self._journal.now()}))
+            return self._rulebook.decide(
+                policy.Case(**{**vars(case), "time": self._journal.now()}), self.terms(row).get("rules")
+            )
 
         found = decision()
         if isinstance(found, policy.Refuse):

@@ -123,6 +123,11 @@ class Request:
         return self._desk.noted(self._row, "earlier") or {"against": None, "diff": [], "near": [], "hints": []}
 
     @property
+    def checked(self) -> bool:
+        """Whether its runs on mocks and the look at whom it reads are over."""
+        return self.mock is not None and self._desk.noted(self._row, "cohorts") is not None
+
+    @property
     def cohorts(self) -> list[str]:
         """Whom it reads, where that is known, and earlier requests that differ by a few people. For you alone; a hint."""
         return cohorts.describe(self._desk.noted(self._row, "cohorts"))
@@ -216,7 +221,7 @@ class Request:
 
         self._desk.on_change.append(hear)
         try:
-            while self.state in ("approved", "running") or (self.state in UNDECIDED and self.mock is None):
+            while self.state in ("approved", "running") or (self.state in UNDECIDED and not self.checked):
                 if time.monotonic() > end:
                     raise FailedError(f"request {self.number} is {self.state} after {timeout:g} s; wait on, or decide")
                 changed.wait(0.2)
@@ -311,7 +316,8 @@ def facts(desk: Desk, row: Row) -> dict[str, Any]:
         "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest, "state": row.state,
         "says": STATES[row.state], "why": row.why, "filed": said["filed"], "changed": said["changed"], "code": cell["code"],
         "reason": cell["reason"], "datasets": [_reads(u) for u in cell["use"]], "outputs": cell["returns"],
-        "params": cell["params"], "mock": mock, "checked": mock is not None, "explained": row.explained is not None,
+        "params": cell["params"], "mock": mock, "checked": mock is not None and desk.noted(row, "cohorts") is not None,
+        "explained": row.explained is not None,
         "open": row.state in OPEN, "follows": row.follows, "comments": said["comments"],
         "earlier": {k: v for k, v in earlier.items() if k != "hints"}, "hints": earlier["hints"], "decided": desk.decided(row),
         "approvals": f"{len(approvers)} of {row.needed}" + (f": {', '.join(approvers)}" if approvers else "")

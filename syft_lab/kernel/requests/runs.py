@@ -5,6 +5,7 @@ Everything here happens in threads of its own; the kernel's loop and the service
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -58,6 +59,7 @@ class Runs:
         self._live: set[str] = set()
         self._queue = FairQueue(SLOTS)
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="syft-mock-run")
+        self._guards = ThreadPoolExecutor(1, thread_name_prefix="syft-guard")
         self._keeper = threading.Thread(target=self._keep_house, name="syft-housekeeping", daemon=True)
         desk.on_change.append(self._hear)
 
@@ -73,7 +75,8 @@ class Runs:
         self._ending.set()
         self._executor.stop()
         self._queue.stop()
-        self._checks.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._checks, self._guards):
+            pool.shutdown(wait=True, cancel_futures=True)
         if self._keeper.is_alive():
             self._keeper.join()
 
@@ -90,16 +93,19 @@ class Runs:
                     self._notify(f"housekeeping: {fault}")
 
     def _hear(self, row: Row) -> None:
+        if row.state not in FELL and self._desk.noted(row, "cohorts") is None:
+            self._submit(self._guards, self._guard, row)
         if row.state in UNDECIDED and self._desk.noted(row, "mock") is None:
-            try:
-                self._checks.submit(self._guarded, self._check, row)
-            except RuntimeError:  # the owner is stopping; after its next start it goes on
-                return
+            self._submit(self._checks, self._check, row)
         elif row.state == "approved":
             self._queue.put(row.analyst, lambda: self._guarded(self._run, row))
         elif row.state in FELL:
             for name in (row.request, f"mock-{row.request}"):
                 self._executor.cancel(name)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[Row], None], row: Row) -> None:
+        with contextlib.suppress(RuntimeError):  # the owner is stopping; after its next start it goes on
+            pool.submit(self._guarded, work, row)
 
     def _guarded(self, work: Callable[[Row], None], row: Row) -> None:
         try:
@@ -141,10 +147,21 @@ class Runs:
         self._desk.note(row, "mock", found)
         self._desk.decide(row.request)
 
+    def _guard(self, row: Row) -> None:
+        """Note whom a request reads. It looks at real data, so it has a thread of its own: no decision waits for it."""
+        if self._desk.noted(row, "cohorts") is not None:
+            return
+        cell = self._desk.cell(row)
+        try:
+            found = self._cohorts.look(row, cell, self._datasets(cell))
+        except Exception:  # withdrawn meanwhile, or a full disk: nothing is known
+            found = []
+        if not self._stopping:
+            self._desk.note(row, "cohorts", {"cohorts": found})
+
     def _looked_at(self, row: Row, cell: Cell) -> dict[str, Any]:
-        """Whom it reads, and what its runs on mocks gave."""
+        """What its runs on mocks gave."""
         datasets = self._datasets(cell)
-        self._desk.note(row, "cohorts", {"cohorts": self._cohorts.look(row, cell, datasets)}, quietly=True)
         for dataset in datasets:
             self._store.warm(dataset.meta["file"], dataset.tensor or dataset.schema)
         return self._on_mocks(row, cell, datasets)
