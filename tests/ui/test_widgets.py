@@ -220,6 +220,7 @@ def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, ap
         book.shot(f"status-{app}-light")
         request.release()
         page.get_by_text("the values are here").wait_for(timeout=10_000)
+        page.locator(".syft-toast", has_text=f"Request 1 at status-{app}: released").wait_for(timeout=10_000)
         page.get_by_label("state of a request").nth(1).get_by_role("button", name="Cancel").click()
         page.locator(".syft-badge", has_text="cancelled").wait_for(timeout=10_000)
         assert owner.requests.number(2).state == "cancelled"

@@ -97,3 +97,41 @@ def test_every_part_but_the_reason_changes_the_digest():
 
 def test_names_of_datasets_become_names_of_variables():
     assert [variable(n) for n in ("patients", "my-data", "2024", "a.b")] == ["patients", "my_data", "_2024", "a_b"]
+
+
+def test_cells_are_checked_in_many_threads_at_once():
+    """Python 3.11 can't build syntax trees in two threads at once, and says so with a SystemError."""
+    import sys
+    import threading
+
+    faults, before = [], sys.getswitchinterval()
+    code = "\n".join(f"x{i} = (t.a + {i}) * [j for j in range({i})][-1]" for i in range(300))
+
+    def work():
+        try:
+            for _ in range(10):
+                check(Cell(code, (("t", 1),), ("x1",), {}))
+        except BaseException as fault:
+            faults.append(fault)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert faults == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["-" * 65_000 + "1", "a" + "+a" * 30_000, "a" + ".b" * 30_000, "a" + "()" * 30_000, "lambda:" * 9_000 + "1",
+     "1 if 1 else " * 5_000 + "1", "if a:pass\n" + "elif a:pass\n" * 5_000, "f'{" * 100 + "1" + "}'" * 100],
+    ids=range(8),
+)  # fmt: skip
+def test_code_that_is_nested_without_end_is_refused_in_words(code):
+    with pytest.raises(UsageError, match="nested|line 1"):
+        check(Cell(code, (("t", 1),), ("x",), {}))

@@ -26,7 +26,10 @@ _CELLS = {"groupby": "groups can be small", "value_counts": "counts can be small
 
 def hints(cell: Cell) -> list[str]:
     """Hints on a cell, each with the line it is about; most telling first."""
-    tree = ast.parse(cell.code)
+    try:
+        tree = ast.parse(cell.code)
+    except (SystemError, RecursionError, MemoryError):  # the first: another thread built a tree at the same moment (3.11)
+        return []
     found: dict[str, int | None] = {}
     for rank in (_reaches, _hides, _rows):
         for text, line in rank(tree, cell):
