@@ -12,7 +12,7 @@ from syft_lab.kernel.requests.inbox import Request
 if TYPE_CHECKING:
     from syft_lab.kernel.owner import Owner
 
-SHOWN, COLOURED = 50, 20
+SHOWN, FULL = 50, 20  # cards; the page asks for others when they come into view
 
 
 class Panels:
@@ -46,14 +46,13 @@ class Panels:
         def request(command: dict[str, Any]) -> Request:
             return owner.requests.number(str(command.get("id", "")))
 
+        def coloured(one: dict[str, Any]) -> dict[str, Any]:
+            code, mock = one.pop("code"), one.pop("mock")
+            return {**one, "tokens": tokens(code), "behaviour": behaviour.describe(mock)}
+
         def look() -> dict[str, Any]:
-            shown, over = owner.requests.shown(SHOWN)
-            for i, one in enumerate(shown):
-                # Colouring 500 cells takes a second: the page asks for the rest when they come into view.
-                one["tokens"], one["behaviour"] = (
-                    tokens(one["code"]) if i < COLOURED else None,
-                    behaviour.describe(one.pop("mock")),
-                )
+            shown, over = owner.requests.shown(SHOWN, FULL)
+            shown = [one if "brief" in one else coloured(one) for one in shown]
             return {"owner": owner.name, "requests": shown, "over": over}
 
         def preview(command: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +79,7 @@ class Panels:
             "release_error": lambda c: request(c).release_error().number,
             "drop": lambda c: request(c).drop_people(),
             "private": lambda c: request(c).private(),
-            "tokens": lambda c: tokens(request(c).code),
+            "card": lambda c: coloured(request(c).facts()),
             "explain": lambda c: repr(owner.policy.explain(request(c))),
             "approve_all": approve_all,
             "preview": preview,

@@ -6,8 +6,7 @@ const KIND = { filed: "wants", seen: "wants", partly: "wants", review: "wants", 
 const looked = new Map(), secrets = new Map(), explained = new Map();
 const typed = new Map(); // field → what is being typed into it
 const chosen = new Map(); // request → the digest that will be approved with others
-const coloured = new Map(), opened = new Set(); // cards beyond the first ones are drawn when they come into view
-const FULL = 20;
+const fetched = new Map(); // request → {entry, facts}: cards beyond the first ones are asked for when they come into view
 const DWELL = 1500; // ms that a card is in view before it counts as seen
 
 function act(ask, say, command, done) {
@@ -132,7 +131,7 @@ function card(request, ask, say, again) {
     facts([["reason", request.reason || "none given"], ["reads", request.datasets.join(", ")], ["returns", request.outputs.join(", ")],
       ["parameters", params], ["approvals", request.approvals], ["decided", undecided ? "" : request.decided],
       ["told the analyst", request.why]]),
-    code(request.tokens ?? coloured.get(id) ?? [["", request.code]]),
+    code(request.tokens),
     changes(request.earlier),
     behaviour(request),
     undecided ? forYou(request, ask, say, again) : null,
@@ -140,25 +139,21 @@ function card(request, ask, say, again) {
     buttons(request, ask, say, again),
     talk(request, ask, say),
     el("details", { class: "syft-digest" }, el("summary", {}, "digest and limits"), el("code", {}, digest), el("div", {}, `may take ${request.limits}`)));
-  if (!request.tokens && !coloured.has(id)) {
-    coloured.set(id, [["", request.code]]); // asked once
-    ask({ do: "tokens", id }).then((found) => { coloured.set(id, found); again(); }, () => undefined);
-  }
   if (undecided && request.checked && !secrets.has(id)) tell(request, ask, again);
   if (request.state === "filed") dwell(node, () => ask({ do: "seen", id }).catch(() => undefined));
   return node;
 }
 
 /** A card that is not in view yet: its first line, and room for the rest. */
-function brief(request, again) {
+function brief(request, ask, again) {
   const node = el("article", { class: `syft-item syft-brief ${KIND[request.state] ?? ""}`, "aria-label": `request ${request.number}`, "data-request": request.number },
     el("div", { class: "syft-bar" }, el("h5", {}, `Request ${request.number} from ${request.analyst}`), el("span", { class: "syft-badge" }, request.says)),
     facts([["reason", request.reason || "none given"]]));
   const watch = new IntersectionObserver(([entry]) => {
     if (!entry.isIntersecting) return;
     watch.disconnect();
-    opened.add(request.id);
-    again();
+    ask({ do: "card", id: request.id })
+      .then((facts) => { fetched.set(request.id, { entry: request.entry, facts }); again(); }, () => undefined);
   }, { rootMargin: "600px" });
   watch.observe(node);
   return node;
@@ -201,11 +196,10 @@ function batch(root, view, ask, say, again) {
 export default widget((view, root, ask, say, again) => {
   // Cards that did not change stay as they are: what is typed, focused or scrolled in them is left alone.
   const drawn = (root.syftCards ??= new Map());
-  const shown = (r, i) => {
-    const short = i >= FULL && !opened.has(r.id);
-    const now = short ? `brief ${r.state}`
-      : JSON.stringify([r, looked.has(r.id), secrets.get(r.id), explained.has(r.id), chosen.has(r.id), coloured.get(r.id)?.length]);
-    if (drawn.get(r.id)?.now !== now) drawn.set(r.id, { now, node: short ? brief(r, again) : card(r, ask, say, again) });
+  const shown = (r) => {
+    const known = fetched.get(r.id), full = !r.brief ? r : known?.entry === r.entry ? known.facts : null;
+    const now = full ? JSON.stringify([full, looked.has(r.id), secrets.get(r.id), explained.has(r.id), chosen.has(r.id)]) : `brief ${r.entry}`;
+    if (drawn.get(r.id)?.now !== now) drawn.set(r.id, { now, node: full ? card(full, ask, say, again) : brief(r, ask, again) });
     return drawn.get(r.id).node;
   };
   const open = view.requests.filter((r) => r.open), over = view.requests.filter((r) => !r.open);

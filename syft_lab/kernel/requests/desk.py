@@ -497,6 +497,10 @@ class Desk:
         if not quietly:
             self._changed(row.request)
 
+    def has(self, row: Row, name: str) -> bool:
+        """Whether something was kept by `note`."""
+        return self._shelf.has(row.request, name)
+
     def noted(self, row: Row, name: str) -> dict[str, Any] | None:
         """What was kept by `note`."""
         return self._shelf.noted(row.request, name)

@@ -328,6 +328,16 @@ def facts(desk: Desk, row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def brief(desk: Desk, row: Row) -> dict[str, Any]:
+    """The first line of a request, and ``entry``, which changes when any of its facts do."""
+    return {
+        "brief": True, "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest,
+        "state": row.state,
+        "says": STATES[row.state], "reason": desk.terms(row)["cell"]["reason"], "open": row.state in OPEN,
+        "entry": f"{row.entry} {desk.has(row, 'mock')} {desk.has(row, 'cohorts')} {desk.has(row, 'dropped')}",
+    }  # fmt: skip
+
+
 def _reads(use: Any) -> str:
     if isinstance(use, list):
         return f"{use[0]} v{use[1]}"
@@ -379,11 +389,16 @@ class Requests(Sequence[Request]):
             raise UsageError("there are no requests yet")
         return Request(self._desk, self._runs, ids[index])
 
-    def shown(self, over: int) -> tuple[list[dict[str, Any]], int]:
-        """The facts of all that are open and of the newest ``over`` others, and how many others there are."""
+    def shown(self, over: int, full: int | None = None) -> tuple[list[dict[str, Any]], int]:
+        """The facts of all that are open and of the newest ``over`` others, and how many others there are.
+
+        Beyond the first ``full`` there is `brief` only.
+        """
         open_now = self._desk.rows(states=OPEN)
         others = [r for r in self._desk.rows()[-over - len(open_now) :] if r.state not in OPEN][-over:] if over else []
-        shown = [facts(self._desk, r) for r in (*reversed(open_now), *reversed(others))]
+        rows = [*reversed(open_now), *reversed(others)]
+        full = len(rows) if full is None else full
+        shown = [facts(self._desk, r) for r in rows[:full]] + [brief(self._desk, r) for r in rows[full:]]
         return shown, self._desk.count() - len(open_now)
 
     @property

@@ -44,6 +44,10 @@ class Shelf:
         except FileNotFoundError:
             return None
 
+    def has(self, request: str, name: str) -> bool:
+        """Whether there is such a note."""
+        return os.path.exists(f"{self._folder}/{request}/{name}.json")
+
     def forget(self, request: str) -> None:
         """Delete all of it."""
         shutil.rmtree(self._folder / request, ignore_errors=True)
