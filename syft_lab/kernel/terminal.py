@@ -75,7 +75,7 @@ def describe(do: str, found: Any) -> str:
     lines += [f"  changed since request {earlier['against']}:", *(f"  {visible(line)}" for line in earlier["diff"]), ""] \
         if earlier["diff"] else []  # fmt: skip
     for value in found.get("preview", ()):
-        small = f", {value['small']} counts below 3" if value["small"] else ""
+        small = f", {value['small']} may be counts below 3" if value["small"] else ""
         lines += [f"  {visible(value['name'])}: {value['kind']}, {value['bytes']} bytes{small}", visible(value["preview"])]
     number, digest = found["number"], found["digest"]
     decide = f"syft-lab requests approve {number} {digest}\n      syft-lab requests deny {number} REASON"

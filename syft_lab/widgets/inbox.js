@@ -27,7 +27,7 @@ function preview(found) {
     found.error ? el("div", { class: "syft-warn" }, `It raised ${found.error}`) : null,
     found.values.map((v) => el("div", {},
       el("b", {}, v.name), " ", el("span", { class: "syft-dim" }, `${v.kind}${v.shape.length ? " " + v.shape.join("×") : ""}, ${v.bytes} bytes`),
-      v.small ? el("span", { class: "syft-warn" }, ` ${v.small} count${v.small === 1 ? "" : "s"} below 3`) : null,
+      v.small ? el("span", { class: "syft-warn" }, ` ${v.small} may be ${v.small === 1 ? "a count" : "counts"} below 3`) : null,
       el("pre", { tabindex: "0", "aria-label": `value of ${v.name}` }, v.preview))),
     found.log ? el("details", {}, el("summary", {}, "What it printed"), el("pre", { tabindex: "0" }, found.log)) : null);
 }
