@@ -84,8 +84,13 @@ function commander(model) {
 
 /** Put ``nodes`` into ``parent`` in this order, touching only what changed, so that focus and scrolling stay where they are. */
 function arrange(parent, nodes) {
-  for (const child of Array.from(parent.childNodes)) if (!nodes.includes(child)) child.remove();
-  nodes.forEach((node, i) => { if (parent.childNodes[i] !== node) parent.insertBefore(node, parent.childNodes[i] ?? null); });
+  const wanted = new Set(nodes);
+  for (const child of Array.from(parent.childNodes)) if (!wanted.has(child)) child.remove();
+  let at = parent.firstChild;
+  for (const node of nodes) {
+    if (node === at) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
 }
 
 /** A note in the corner of the page, once for each ``key``, gone after a while or by a click; a click leads to ``target``. */
