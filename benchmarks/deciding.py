@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sqlite3
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.debits import beside_sqlite, journal_with_terms
 from benchmarks.measure import Row, interleaved
 from syft_lab import canonical, merkle
-from syft_lab.budget.accountant import Cost
 from syft_lab.identity import Keys
 from syft_lab.kernel import journal as journals
 from syft_lab.kernel.history import History
 from syft_lab.kernel.journal import Entry, Journal
-from syft_lab.kernel.ledger import Ledger, Question
 from syft_lab.kernel.policy import Case, Rule, decide
 from syft_lab.receipt import Head
 
@@ -121,35 +119,19 @@ def _inbox(rounds: int) -> Row:
 
 def _old_journal(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        path, keys = Path(folder) / "journal.sqlite", Keys.generate()
-        journal = Journal(path, keys)
-        cap = Cost(10**9, 0).to_json()
-        journal.append("published", {"dataset": "d", "version": 1, "population": "p", "meta": {}, "new_population": cap})
-        journal.append("invited", {"invitation": "i", "analyst": "a", "role": "analyst", "datasets": [], "expires": "",
-                                   "budgets": {"p": cap}})  # fmt: skip
+        journal, keys = journal_with_terms(folder)
         _age(journal)
         journal.append("exported", {"analyst": None})  # signs the head over all of them
         journal.close()
         start = time.perf_counter()
-        journal = Journal(path, keys)
+        journal = Journal(Path(folder) / "journal.sqlite", keys)
         opening = time.perf_counter() - start
-        ledger = Ledger(journal)
-        bare = sqlite3.connect(Path(folder) / "bare.sqlite", isolation_level=None)
-        for line in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE d (cost INTEGER, data BLOB)"):
-            bare.execute(line)
-
-        def debit() -> None:
-            ledger.reserve(Question(secrets.token_hex(16), "a", "d", 1, "p", "0" * 64, Cost(1)), {})
-
-        ours, baseline = interleaved(
-            debit, lambda: bare.execute("INSERT INTO d VALUES (1, ?)", (bytes(400),)), 500 * rounds, 20
-        )
+        ours, baseline = beside_sqlite(journal, folder, 500 * rounds, 20)
         start = time.perf_counter()
         for (data,) in journal._db.execute("SELECT entry FROM log ORDER BY seq"):
             merkle.leaf_hash(data)
         reading = time.perf_counter() - start
         journal.close()
-        bare.close()
     return [
         Row("a debit in a journal of 10⁶ entries", ours * 1e3, baseline * 1e3, "ms", "bare SQLite, synchronous=FULL",
             "one fsync, one Ed25519 signature, 20 hashes", "≤ 2 ms", ours <= 2e-3),

@@ -12,7 +12,7 @@ from syft_lab.kernel.requests.inbox import Request
 if TYPE_CHECKING:
     from syft_lab.kernel.owner import Owner
 
-SHOWN, FULL = 50, 20  # cards; the page asks for others when they come into view
+SHOWN, FULL = 50, 10  # cards; the page asks for others when they come into view
 
 
 class Panels:

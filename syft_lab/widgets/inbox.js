@@ -7,6 +7,8 @@ const looked = new Map(), secrets = new Map(), explained = new Map();
 const typed = new Map(); // field → what is being typed into it
 const chosen = new Map(); // request → the digest that will be approved with others
 const fetched = new Map(); // request → {entry, facts}: cards beyond the first ones are asked for when they come into view
+const AT_ONCE = 40; // cards drawn before the page is shown; the others follow when it is idle
+const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 20)); // Safari has no such call
 const DWELL = 1500; // ms that a card is in view before it counts as seen
 
 function act(ask, say, command, done) {
@@ -225,7 +227,8 @@ export default widget((view, root, ask, say, again) => {
   root.querySelector(".syft-count").textContent = wants ? `${wants} wait${wants === 1 ? "s" : ""} for you` : "nothing waits for you";
   empty.hidden = open.length > 0;
   batch(root, view, ask, say, again);
-  arrange(first, open.map(shown));
+  arrange(first, open.slice(0, (root.syftMost ??= AT_ONCE)).map(shown));
+  if (open.length > root.syftMost) idle(() => { root.syftMost += AT_ONCE; again(); });
   rest.hidden = !over.length;
   rest.firstChild.textContent = `${view.over} decided${view.over > over.length ? ` (the last ${over.length})` : ""}`;
   // Cards that nobody opened are not drawn: an inbox of hundreds opens at once.

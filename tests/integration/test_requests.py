@@ -437,11 +437,16 @@ def gone(pid: int, seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-def test_a_lost_fork_server_fails_the_run_and_not_the_owner(owner, session):
+def test_a_lost_fork_server_fails_the_run_and_not_the_owner(owner, session, monkeypatch):
     session.file(cell("import time\nif len(patients) > 200: time.sleep(60)\nm = 1"))
-    request = owner.requests[0]
+    request, began, run = owner.requests[0], threading.Event(), owner._executor.run
+
+    def watched(name, job, then=lambda: None):
+        return run(name, job, lambda: (then(), began.set() if name == request.id else None))
+
+    monkeypatch.setattr(owner._executor, "run", watched)
     request.approve(digest=request.digest)
-    until(owner, 1, "running")
+    assert began.wait(60)  # lost before that, the job would simply run in the next one
     kill_tree(owner._executor.pid)  # under bubblewrap the fork server is a child of what we started
     assert "lost" in until(owner, 1, "failed").why
     again = session.file(cell())

@@ -26,7 +26,7 @@ STATES = {
     "interrupted": "interrupted", "expired": "expired",
 }  # fmt: skip
 WAITING = (*UNDECIDED, "review")
-PREVIEW_ROWS, PREVIEW_TEXT, LISTED = 8, 4_000, 200
+PREVIEW_ROWS, PREVIEW_TEXT, LISTED, PRINTED = 8, 4_000, 200, 60
 
 
 class Request:
@@ -430,7 +430,12 @@ class Requests(Sequence[Request]):
         return Request(self._desk, self._runs, self._desk.find(number).request)
 
     def __repr__(self) -> str:
-        lines = [f"{r.number:>4}  {r.state:<12} {r.analyst:<16} {', '.join(r.datasets)} → {', '.join(r.outputs)}" for r in self]
+        lines = [
+            f"{r.number:>4}  {r.state:<12} {r.analyst:<16} {', '.join(r.datasets)} → {', '.join(r.outputs)}"
+            for r in self[:PRINTED]
+        ]
+        if len(self) > PRINTED:
+            lines.append(f"… and {len(self) - PRINTED} more: owner.requests[{PRINTED}:]")
         return "\n".join(lines) or "no requests yet"
 
 
