@@ -59,6 +59,24 @@ class Entry:
         return cls(seq, data, content["kind"], content["time"], content["body"])
 
 
+class _Reader:
+    """A connection of one thread. Others only close it, and wait for a read that is going on: SQLite crashes otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self.thread = threading.current_thread()
+        self._lock = threading.Lock()
+        place = f"{path.resolve().as_uri()}?mode=ro"
+        self._db = sqlite3.connect(place, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+
+    def read(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
 class Journal:
     """The journal in ``path``, written by the owner with ``keys``. Safe to use from several threads."""
 
@@ -68,7 +86,7 @@ class Journal:
         self._writing = 0  # the thread that is in a transaction: it reads what it wrote
         self._path = path
         self._reading = threading.local()
-        self._readers: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._readers: list[_Reader] = []
         self._tree = merkle.Tree()
         self._closed = False
         self._latest = ""
@@ -86,7 +104,7 @@ class Journal:
         """Close the file; idempotent."""
         with self._lock:
             self._closed = True
-            for _, reader in self._readers:
+            for reader in self._readers:
                 reader.close()
             self._readers.clear()
             self._db.close()  # last: then SQLite moves what its write-ahead log holds into the one file that people copy
@@ -139,25 +157,24 @@ class Journal:
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a view; raises StateError once the journal is closed. Waits for no writer, and sees what was committed."""
         try:
-            return self._reader().execute(sql, values).fetchall()
+            if self._writing == threading.get_ident():
+                return self._db.execute(sql, values).fetchall()
+            return self._reader().read(sql, values)
         except sqlite3.ProgrammingError:
             raise StateError("the owner is stopped; start it again: %owner start NAME") from None
 
-    def _reader(self) -> sqlite3.Connection:
+    def _reader(self) -> _Reader:
         """A connection of this thread: readers that shared one would wait for each other, and for the interpreter's lock."""
-        if self._writing == threading.get_ident() or self._closed:
-            return self._db
-        found: sqlite3.Connection | None = getattr(self._reading, "db", None)
+        found: _Reader | None = getattr(self._reading, "reader", None)
         if found is None:
-            place = f"{self._path.resolve().as_uri()}?mode=ro"
-            found = sqlite3.connect(place, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
             with self._lock:
-                for thread, reader in self._readers:
-                    if not thread.is_alive():
-                        reader.close()
-                self._readers = [(t, r) for t, r in self._readers if t.is_alive()]
-                self._readers.append((threading.current_thread(), found))
-            self._reading.db = found
+                if self._closed:
+                    raise sqlite3.ProgrammingError
+                gone = [r for r in self._readers if not r.thread.is_alive()]
+                for reader in gone:
+                    reader.close()
+                found = self._reading.reader = _Reader(self._path)
+                self._readers = [*(r for r in self._readers if r not in gone), found]
         return found
 
     def _entry(self, seq: int) -> Entry:

@@ -209,6 +209,7 @@ class Owner(People):
         self._lock.release()
         atexit.unregister(self.stop)
         self.console.say("stopped")
+        self._panels.stop()
 
     @property
     def budgets(self) -> Card:

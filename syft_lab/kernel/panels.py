@@ -28,6 +28,11 @@ class Panels:
         if self._live is not None:
             self._live.touch()
 
+    def stop(self) -> None:
+        """The owner has stopped: they show that, and change no more."""
+        if self._live is not None:
+            self._live.stop()
+
     def _get(self, name: str, make: Callable[[], Any]) -> Any:
         from syft_lab.widgets.base import Live
 

@@ -90,6 +90,7 @@ class Live:
         self._panels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ending = False
 
     def add(self, panel: Panel) -> Panel:
         """Keep a panel up to date for as long as somebody holds it."""
@@ -103,8 +104,13 @@ class Live:
         """Something changed."""
         self._due.set()
 
+    def stop(self) -> None:
+        """Show what is true now, and follow no longer."""
+        self._ending = True
+        self._due.set()
+
     def _follow(self) -> None:
-        while True:
+        while not self._ending:
             self._due.wait()
             self._due.clear()
             for panel in list(self._panels):

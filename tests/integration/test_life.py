@@ -219,3 +219,15 @@ def test_a_webhook_that_is_gone_holds_nothing_up(owner, session):
     asked = session.file(cell())
     approved(owner, 1).release()
     assert asked.results["m"].get(20) > 0
+
+
+def test_a_stopped_owner_leaves_no_thread_behind(home):
+    before = set(threading.enumerate())
+    for _ in range(2):
+        owner = lab.Owner.start("brief")
+        assert owner.inbox is owner.inbox
+        assert owner.gauge is not None
+        owner.stop()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive(), thread

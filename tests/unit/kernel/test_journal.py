@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -255,3 +257,37 @@ def test_a_stopped_journal_is_one_whole_file(tmp_path, keys):
     (tmp_path / "copy").mkdir()
     shutil.copy(tmp_path / "journal.sqlite", tmp_path / "copy")
     assert verify(tmp_path / "copy" / "journal.sqlite", keys.public).size == 1
+
+
+CLOSED_WHILE_READ = """
+import sys, threading, pathlib, time
+from syft_lab.errors import StateError
+from syft_lab.identity import Keys
+from syft_lab.kernel.journal import Journal
+for i in range(30):
+    journal = Journal(pathlib.Path(sys.argv[1]) / f"{i}.sqlite", Keys.generate())
+    for _ in range(20):
+        journal.append("opened", {"text": "x" * 2000})
+    begun = threading.Barrier(5)
+    def read():
+        begun.wait()
+        try:
+            while True:
+                journal.read("SELECT * FROM log")
+        except StateError:
+            pass
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    time.sleep(i / 3000)
+    journal.close()
+    for thread in threads:
+        thread.join()
+print("alive")
+"""
+
+
+def test_a_journal_that_is_closed_while_others_read_it_refuses_them_and_does_not_crash(tmp_path):
+    ran = subprocess.run([sys.executable, "-c", CLOSED_WHILE_READ, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "alive"), ran.stderr[-2000:]
