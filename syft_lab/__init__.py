@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Budget", "Limits", "Outputs", "Owner", "PointerFrame", "Receipt", "Request", "Result", "Session", "__version__", "connect",
-    "errors",
+    "Budget", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request", "Result", "Session",
+    "__version__", "connect", "errors", "plan", "recompute", "send", "virtual_owners",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from syft_lab import errors
+    from syft_lab.analyst.capture import Plan, plan
     from syft_lab.analyst.frame import PointerFrame
+    from syft_lab.analyst.pointer import PointerTensor, recompute, send
     from syft_lab.analyst.result import Result
     from syft_lab.analyst.session import Session, connect
     from syft_lab.budget.accountant import Budget
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from syft_lab.kernel.outputs import Outputs
     from syft_lab.kernel.owner import Owner
     from syft_lab.kernel.requests.inbox import Request
+    from syft_lab.local import virtual_owners
     from syft_lab.receipt import Receipt
 
 _HOMES = {
@@ -33,12 +36,18 @@ _HOMES = {
     "Limits": "syft_lab.kernel.executor.supervisor",
     "Outputs": "syft_lab.kernel.outputs",
     "Owner": "syft_lab.kernel.owner",
+    "Plan": "syft_lab.analyst.capture",
     "PointerFrame": "syft_lab.analyst.frame",
+    "PointerTensor": "syft_lab.analyst.pointer",
     "Receipt": "syft_lab.receipt",
     "Request": "syft_lab.kernel.requests.inbox",
     "Result": "syft_lab.analyst.result",
     "Session": "syft_lab.analyst.session",
     "connect": "syft_lab.analyst.session",
+    "plan": "syft_lab.analyst.capture",
+    "recompute": "syft_lab.analyst.pointer",
+    "send": "syft_lab.analyst.pointer",
+    "virtual_owners": "syft_lab.local",
 }
 
 

@@ -97,7 +97,9 @@ def _verify(parsed: argparse.Namespace) -> int:
     for path, receipt in receipts:
         said = receipt.verify(_trusted(receipt.owner, receipt.signer, parsed))
         about = (
-            f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
+            f"a tensor {said['plan']['shape']} of {said['dataset']} v{said['version']}"
+            if "plan" in said
+            else f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
             if "query" in said
             else f"{', '.join(said['returns']) or 'the kind of error'} of request {said['number']}"
         )

@@ -4,7 +4,10 @@
     ├── UsageError            an argument or a setting is wrong (also a ValueError)
     ├── QueryError            a query that can't be made private as it stands (also a ValueError)
     │   └── UnsupportedError  a pandas operation that a pointer does not have (also an AttributeError)
-    ├── PrivateValueError     the value asked for is private (also a TypeError)
+    ├── PrivateValueError     the value asked for is private
+    ├── RefusedOpError        an operation that pointers don't have
+    ├── OtherOwnerError       values of two owners, or of two sessions, in one operation
+    ├── StalePointerError     what a pointer stood for is gone; pointer.recompute() may bring it back
     ├── BudgetError           the question costs more than is left
     ├── RefusedError          the owner's policy or a role does not allow it
     ├── FailedError           the owner's kernel could not finish; its cost counts as spent
@@ -55,10 +58,28 @@ class UnsupportedError(QueryError, AttributeError):
     code = "unsupported"
 
 
-class PrivateValueError(LabError, TypeError):
-    """The value asked for is private; the message names the ways out."""
+class PrivateValueError(LabError):
+    """The value asked for is private; the message names the ways out. No TypeError: Python's operators swallow those."""
 
     code = "private"
+
+
+class RefusedOpError(LabError):
+    """An operation that pointers don't have; the message names the nearest that works."""
+
+    code = "op"
+
+
+class OtherOwnerError(LabError):
+    """Values of two owners, or of two sessions, in one operation."""
+
+    code = "owner"
+
+
+class StalePointerError(LabError):
+    """What a pointer stood for is gone: the owner's kernel, or the process that ran plans, was restarted."""
+
+    code = "stale"
 
 
 class BudgetError(LabError):

@@ -88,7 +88,8 @@ def _questions(said: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
     for entry in said:
         body = entry["body"]
         if entry["kind"] == "reserved":
-            query = body["query"]
+            plan: Mapping[str, Any] = {"aggregate": f"a tensor {body['plan']['shape']}", "by": []} if "plan" in body else {}
+            query = plan or body["query"]
             asked = query["aggregate"] + (f" by {', '.join(query['by'])}" if query["by"] else "")
             state = ended.get(body["request"], "reserved")
             yield (entry["time"], body["analyst"], asked, f"{body['dataset']} v{body['version']}", _cost(body), state,

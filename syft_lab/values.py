@@ -114,6 +114,13 @@ def encode(values: Mapping[str, Any]) -> bytes:
     return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *frames])
 
 
+def of_tensor(name: str, array: np.ndarray[Any, Any]) -> bytes:
+    """The blob of one tensor, from its numbers; needs no torch."""
+    data = _array(name, array)
+    header = canonical.dumps([{"name": name, **_raw("tensor", data)}])
+    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, data.tobytes()])
+
+
 def _describe(name: str, value: Any) -> tuple[dict[str, Any], list[bytes]]:
     module = type(value).__module__.partition(".")[0]
     if isinstance(value, bool | int | float | complex | np.generic) and not isinstance(value, np.str_ | np.bytes_):

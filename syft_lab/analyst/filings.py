@@ -71,6 +71,17 @@ class Filings:
 
         return self._link.run(work(), PATIENCE_SECONDS + QUESTION_SECONDS)
 
+    def adopt(self, public: dict[str, Any]) -> RemoteRequest:
+        """A request that the owner filed for us: of a value that it holds."""
+
+        async def work() -> RemoteRequest:
+            found = self._meet(public)
+            found.wanted = True
+            self._follow()
+            return found
+
+        return self._link.run(work(), ANSWER_SECONDS)
+
     def cancel(self, request: RemoteRequest) -> None:
         """Take a request back; raises UsageError once it is over."""
 

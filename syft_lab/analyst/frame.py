@@ -71,6 +71,24 @@ class PointerFrame:
         """The first rows of the *mock*; the table's own rows never leave their owner."""
         return self.mock.head(n)
 
+    def to_tensor(self, columns: Sequence[str] | None = None) -> Any:
+        """Numeric columns side by side as a `PointerTensor` of shape (rows, columns), float32; missing numbers are NaN.
+
+        Only where the owner made the number of rows public, and of all rows: a filter's number of rows is private.
+        """
+        names = list(self._names if columns is None else [columns] if isinstance(columns, str) else columns)
+        if self._chosen is not None:
+            raise UsageError(
+                "a filtered frame has a private number of rows; take the tensor of the whole, and use torch.where with a mask"
+            )
+        for name in names:
+            if name not in self._names or name in self._made:
+                raise UsageError(
+                    f"{ascii(name)[:80]} is no published column; there are: "
+                    + ", ".join(n for n in self._names if n not in self._made)
+                )
+        return self._source.session.tensor(self._source, names)
+
     def count(self) -> Question:
         """How many rows there are."""
         return self._question(Query("count", None, self._chosen), "rows")

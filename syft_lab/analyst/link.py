@@ -7,6 +7,7 @@ is awaited on an event loop in a thread of its own. `Session` is what people use
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -73,6 +74,21 @@ class Link:
         """Your name at this owner."""
         return self._trust.analyst
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything is awaited on."""
+        return self._loop.loop
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def head(self) -> Head | None:
+        """The owner's last signed head that we accepted."""
+        return None if self._trust.head is None else Head.from_json(self._trust.head)
+
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Await something on the loop, from any other thread; a reconnection on the way has its time too."""
         return self._loop.run(work, timeout + self._timeout * 2 * len(self._trust.addresses) + 5)
@@ -109,15 +125,19 @@ class Link:
         self._closed = True
 
         async def end() -> None:
-            self._ending()
+            leaving, client = self._ending(), self._live()
+            if leaving is not None and client is not None:  # so that the owner need not wait until it is idle
+                with contextlib.suppress(LabError):
+                    await client.request(leaving, 1.0)
             if self._client is not None:
                 self._client.close()
 
         self._loop.run(end(), 5)
         self._loop.stop()
 
-    def _ending(self) -> None:
-        """What else ends with the link. On the loop."""
+    def _ending(self) -> m.Message | None:
+        """What else ends with the link, and what to tell the owner. On the loop."""
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +173,12 @@ class Link:
                 self._client = await self._greet()
             return self._client
 
+    async def _dial(self) -> tuple[Client, str]:
+        """A client to the owner, and the key that it answered with."""
+        return await dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
+
     async def _greet(self) -> Client:
-        client, server_key = await dial(self._trust.addresses, self._trust.curve_keys, self._keys, self._timeout)
+        client, server_key = await self._dial()
         head = canonical.dumps(self._trust.head) if self._trust.head else b""
         try:
             welcome = await client.request(m.Hello(list(m.VERSIONS), f"syft-lab {__version__}", head), self._timeout)

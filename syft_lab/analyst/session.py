@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from syft_lab import canonical, state
 from syft_lab.analyst import result as results
@@ -27,17 +29,20 @@ from syft_lab.cell import Cell, Use, tensor_mock
 from syft_lab.errors import (
     InvitationError,
     LabError,
-    UnsupportedError,
+    RefusedError,
     UsageError,
     VerificationError,
 )  # fmt: skip
 from syft_lab.expr import Query
 from syft_lab.identity import Invitation, Trust, check_name
-from syft_lab.receipt import Head
+from syft_lab.receipt import Head, Receipt
 from syft_lab.schema import schema_from_json
 from syft_lab.widgets import cards
 from syft_lab.wire import messages as m
 from syft_lab.wire.loop import LoopThread
+
+if TYPE_CHECKING:
+    from syft_lab.analyst.tape import SessionTape
 
 CONNECT_SECONDS = 2.5
 IN_FLIGHT = 16
@@ -106,6 +111,7 @@ class Session(Link):
         self._mocks: dict[tuple[str, int], Any] = {}
         self._next_epsilon = 0.0
         self._filed = Filings(self, self._rerun)
+        self._tape: SessionTape | None = None
 
     # Public facts
 
@@ -125,12 +131,11 @@ class Session(Link):
         """Names of the datasets open to you when last asked; never waits."""
         return list(self._catalogue)
 
-    def __getitem__(self, name: str) -> PointerFrame:
-        """A pointer to the dataset called ``name``, in its newest version."""
+    def __getitem__(self, name: str) -> Any:
+        """A pointer to the dataset called ``name``, in its newest version: a `PointerFrame`, or a `PointerTensor`."""
         source = self.source(name)
         if "tensor" in source.public:
-            shape = tuple(source.public["tensor"]["shape"])
-            raise UnsupportedError(f"{name} is a tensor {shape}; use it in a cell: %%remote {self.alias} --use {name} …")
+            return self.tensor(source)
         return PointerFrame(source, tuple(c.name for c in source.schema.columns), None, {})
 
     def source(self, name: str) -> Source:
@@ -203,6 +208,73 @@ class Session(Link):
         future: Future[Released] = asyncio.run_coroutine_threadsafe(work(), self._loop.loop)
         return Result(future, about)
 
+    # Tensors
+
+    @property
+    def tape(self) -> SessionTape:
+        """What is recorded for this owner's device; a new one once the owner has lost what it held. Needs torch."""
+        try:
+            from syft_lab.analyst.pointer import PointerTensor, install
+            from syft_lab.analyst.tape import SessionTape
+        except ImportError:
+            raise UsageError("pointer tensors need torch: pip install 'syft-lab[tensors]'") from None
+        self.check_open()
+        if self._tape is None or self._tape.dead is not None:
+            install()
+            self._tape = SessionTape(self, PointerTensor)
+        return self._tape
+
+    def tensor(self, source: Source, columns: Sequence[str] = ()) -> Any:
+        """A pointer to a published tensor, or to numeric columns of a table whose number of rows is public."""
+        import torch
+
+        from syft_lab.analyst.tape import Dataset
+        from syft_lab.labels import rows
+        from syft_lab.record import DTYPES, Spec
+
+        name, about = f"{source.name} v{source.version}", source.public.get("tensor")
+        if about is not None:
+            shape, low_high = tuple(about["shape"]), tuple(about["bounds"])
+            dtype, k = DTYPES[str(np.dtype(about["dtype"]))], 1
+        else:
+            found = [source.schema.column(c) for c in columns]
+            if not found or any(c.kind == "text" for c in found):
+                raise UsageError("name columns of numbers: frame.to_tensor(['age', 'los_days'])")
+            if source.public["rows"] is None:
+                raise RefusedError(f"the number of rows of {source.name} is private, and a tensor would show it; use the "
+                                   "table's own questions, or a %%remote cell")  # fmt: skip
+            shape, k = (source.public["rows"], len(found)), source.schema.max_contributions
+            limits = {c.bounds for c in found}
+            low_high = limits.pop() if len(limits) == 1 else None  # type: ignore[assignment]
+            dtype = torch.float32
+        spec = Spec.of(torch.empty(shape, dtype=dtype, device="meta"), rows(name, k, low_high), 0)
+        return self.tape.load(Dataset(source.name, source.version, tuple(columns)), spec)
+
+    def tensor_of(self, dataset: Any) -> Any:
+        """A pointer to a dataset in the version that a pointer came from; raises UsageError where it is withdrawn."""
+        source = self.source(dataset.name)
+        if source.version != dataset.version:
+            raise UsageError(
+                f"{dataset.name} is published in version {source.version} now, and this came from version {dataset.version}"
+            )
+        return self.tensor(source, dataset.columns)
+
+    def search(self, words: str) -> list[str]:
+        """Names of the datasets whose name, tags, description or columns hold all words."""
+        wanted = words.lower().split()
+        self._refresh()
+        texts = {n: " ".join([n, d["description"], *d["tags"], *(c["name"] for c in d["schema"]["columns"])]).lower()
+                 for n, d in self._catalogue.items()}  # fmt: skip
+        return [n for n, text in texts.items() if all(w in text for w in wanted)]
+
+    def check_release(self, reply: m.Released, sent: Head | None) -> tuple[Receipt, dict[str, Any]]:
+        """The receipt of a release and what it says, checked against the head we held."""
+        return self.check_receipt(json_of(reply), sent, "released")
+
+    def adopt(self, reply: m.Filed) -> RemoteRequest:
+        """A request that the owner filed for us."""
+        return self._filed.adopt(canonical.loads(reply.request))
+
     # Requests to run code
 
     @property
@@ -259,8 +331,12 @@ class Session(Link):
         return Audit(self.owner, self._trust.keys, part,
                      lambda: None if self._trust.head is None else Head.from_json(self._trust.head))  # fmt: skip
 
-    def _ending(self) -> None:
+    def _ending(self) -> m.Message | None:
         self._filed.end()
+        if self._tape is None:
+            return None
+        self._tape.close()
+        return m.Leave(self._tape.space) if self._tape.sent else None
 
     # Answers and mocks
 

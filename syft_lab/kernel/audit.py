@@ -115,6 +115,8 @@ class Audit:
         dataset = next((d for d in self._catalogue.live() if (d.name, d.version) == (said["dataset"], said["version"])), None)
         if dataset is None:
             raise UsageError(f"{said['dataset']} v{said['version']} was withdrawn; its data are gone")
+        if "plan" in said:
+            raise UsageError("an answer on tensors is not replayed: its receipt has the plan, and the scale of the noise")
         query = parse_query(canonical.dumps(said["query"]))
         prepared = prepare(dataset.schema, query, Cost(said["epsilon_micro"], said["delta_pico"]))
         made = guarantee(prepared, dataset.unit)

@@ -14,6 +14,7 @@ from typing import Any
 from syft_lab.budget.accountant import Cost
 from syft_lab.errors import BudgetError, BusyError, SuspendedError, UsageError
 from syft_lab.kernel.journal import Entry, Journal
+from syft_lab.kernel.views import ADD_REMOVE, weight
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,18 @@ class Balance:
     cap: Cost
     spent: Cost
     reserved: Cost
+    relation: str = ""
+
+    def charge(self, question: Question) -> Cost:
+        """What a question takes from it."""
+        by = weight(self.relation, question.relation)
+        return Cost(by * question.cost.epsilon, by * question.cost.delta)
+
+    def seen_by(self, relation: str) -> Balance:
+        """As it would be once it has debits of this kind."""
+        by = weight(relation, self.relation) if self.relation == ADD_REMOVE else 1
+        spent, reserved = (Cost(by * c.epsilon, by * c.delta) for c in (self.spent, self.reserved))
+        return Balance(self.cap, spent, reserved, self.relation)
 
     @property
     def left(self) -> Cost:
@@ -45,11 +58,13 @@ class Question:
     population: str
     digest: str
     cost: Cost
+    relation: str = ADD_REMOVE
 
     def to_json(self) -> dict[str, Any]:
         """The terms, as the journal keeps them."""
         names = ("request", "analyst", "dataset", "version", "population", "digest")
-        return {**{n: getattr(self, n) for n in names}, **self.cost.to_json()}
+        about = {} if self.relation == ADD_REMOVE else {"relation": self.relation}
+        return {**{n: getattr(self, n) for n in names}, **self.cost.to_json(), **about}
 
 
 class Ledger:
@@ -65,8 +80,9 @@ class Ledger:
             self.check_not_suspended()
             if db.execute("SELECT 1 FROM queries WHERE request = ?", (question.request,)).fetchone():
                 raise UsageError("this request id was used for another question; ask with a new one")
-            self._check(question, self.account(question.analyst, question.population), f"of yours in {question.population}")
-            self._check(question, self.population(question.population), f"for all analysts of {question.population}")
+            own, together = self.account(question.analyst, question.population), self.population(question.population)
+            self._check(question, own, f"of yours in {question.population}")
+            self._check(question, together, f"for all analysts of {question.population}")
             return {**question.to_json(), **details}
 
         self._journal.append("reserved", body)
@@ -78,8 +94,17 @@ class Ledger:
 
     @staticmethod
     def _check(question: Question, balance: Balance, where: str) -> None:
-        if not question.cost.fits(balance.left):
-            raise BudgetError(f"this costs {question.cost}, and {balance.left} is left {where}; "
+        cost, held = balance.charge(question), balance.seen_by(question.relation)
+        if not cost.fits(held.left):
+            twice = ""
+            if cost != question.cost:
+                twice = (
+                    f" (counted as {cost}: tensors of these people were released too, which protect against replacing a person)"
+                )
+            elif held != balance:
+                twice = " (what was spent on tables counts twice beside tensors, which protect against replacing a person)"
+            left = Cost(max(held.left.epsilon, 0), max(held.left.delta, 0))
+            raise BudgetError(f"this costs {question.cost}{twice}, and {left} is left {where}; "
                               "ask at a lower epsilon, or ask the owner for a top-up")  # fmt: skip
 
     def release(self, question: Question, details: dict[str, Any]) -> Entry:
@@ -87,7 +112,8 @@ class Ledger:
 
         def body(db: sqlite3.Connection) -> dict[str, Any]:
             before = self.account(question.analyst, question.population)
-            after = Balance(before.cap, before.spent + question.cost, before.reserved - question.cost)
+            cost = before.charge(question)
+            after = Balance(before.cap, before.spent + cost, before.reserved - cost, before.relation)
             return {**question.to_json(), **details, "before": before.to_json(), "after": after.to_json()}
 
         return self._journal.append("released", body)
@@ -184,10 +210,12 @@ class Ledger:
 
     def _balance(self, where: str, *values: str) -> Balance:
         rows = self._journal.read(
-            "SELECT epsilon_cap, delta_cap, epsilon_spent, delta_spent, epsilon_reserved, delta_reserved FROM " + where, *values
+            "SELECT epsilon_cap, delta_cap, epsilon_spent, delta_spent, epsilon_reserved, delta_reserved, relation FROM "
+            + where,
+            *values,
         )
-        a, b, c, d, e, f = rows[0] if rows else (0, 0, 0, 0, 0, 0)
-        return Balance(Cost(a, b), Cost(c, d), Cost(e, f))
+        a, b, c, d, e, f, relation = rows[0] if rows else (0, 0, 0, 0, 0, 0, "")
+        return Balance(Cost(a, b), Cost(c, d), Cost(e, f), relation)
 
 
 SUSPENDED = (

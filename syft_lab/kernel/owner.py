@@ -19,6 +19,7 @@ from syft_lab.kernel.audit import Audit
 from syft_lab.kernel.catalogue import Catalogue
 from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.plans import Host
 from syft_lab.kernel.executor.supervisor import Executor, Limits
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Balance, Ledger
@@ -33,6 +34,7 @@ from syft_lab.kernel.rulebook import Policy, Rulebook
 from syft_lab.kernel.service import Service
 from syft_lab.kernel.settings import Settings
 from syft_lab.kernel.store import Store
+from syft_lab.kernel.tensors import Tensors
 from syft_lab.kernel.webhook import Webhook
 from syft_lab.widgets import cards
 
@@ -42,8 +44,8 @@ EVERYWHERE = ("0.0.0.0", "*", "::")  # noqa: S104 - to tell them from addresses 
 class Owner(People):
     """A data owner, hosting in this process. Make it with `Owner.start` (or `%owner start NAME`); end it with `stop`."""
 
-    def __init__(self, name: str, folder: Path, listen: str | None, advertise: str | None) -> None:
-        self.name = name
+    def __init__(self, name: str, folder: Path, listen: str | None, advertise: str | None, device: str = "cpu") -> None:
+        self.name, self.device = name, device
         self._panels = Panels(self)
         self.console = Console(self._summary, self._panels.console)
         self.console.on_change.append(self._panels.touch)
@@ -91,6 +93,7 @@ class Owner(People):
         self.audit = Audit(self.name, self._journal, self._folder, self.keys.public, self._catalogue, self._store)
         self._webhook = Webhook(self.name, self._folder / "webhook.json", self.console.say)
         self._recover()
+        self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits)
         self._service = self._make_service()
         self._listen(listen, advertise)
         self._desk.on_change.append(lambda _: self.console.refresh())
@@ -108,10 +111,15 @@ class Owner(People):
             self._rulebook,
             self._executor.level.label,
             self.console.say,
+            self._tensors,
         )
         service.next_keys = self._next_keys()
         service.manager = lambda action, by, rights: manage(self._desk, self.requests, action, by, rights)
         return service
+
+    def _place(self, limits: Limits) -> Host:
+        """Where the tensors of a session are: a child of this kernel."""
+        return self._executor.plans(self.device, limits)
 
     def warm(self) -> None:
         """Boot what runs approved code now, in the background, so that the first cell need not wait three seconds for it."""
@@ -203,6 +211,7 @@ class Owner(People):
             return
         self._runs.stop()
         self._service.stop()
+        self._tensors.stop()
         self._webhook.stop()
         self._journal.close()
         self._store.close()

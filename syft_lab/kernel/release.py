@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from syft_lab import __version__
 from syft_lab.budget.queries import Answer, Prepared
 from syft_lab.errors import FailedError
+
+if TYPE_CHECKING:
+    from syft_lab.budget.noise import Noise
+    from syft_lab.kernel.catalogue import Dataset
 
 ISOLATION = "in-kernel queries; no analyst's code runs"
 
@@ -42,6 +47,25 @@ def guarantee(prepared: Prepared, unit: str) -> dict[str, Any]:
         "isolation": ISOLATION,
         "software": f"syft-lab {__version__}",
     }
+
+
+def seal_tensor(found: Mapping[str, Any], made: Noise) -> dict[str, Any]:
+    """The noisy integers of an aggregate in its own units; raises FailedError where they are no finite numbers."""
+    noisy = made.measure([int(v) for v in found["ints"]])
+    values = [found["offset"] + found["step"] * int(v) for v in noisy]
+    if len(values) != math.prod(found["shape"]) or not all(map(math.isfinite, values)):
+        raise FailedError("the noisy value has another form than was asked for; nothing was released. Tell the owner")
+    return {"aggregate": "tensor", "shape": list(found["shape"]), "values": values, "accuracy": abs(found["step"]) * made.error}
+
+
+def guarantee_of_plan(made: Noise, dataset: Dataset, isolation: str) -> dict[str, Any]:
+    """What the receipt says about the mechanism and the promise of a tensor."""
+    k = 1 if dataset.tensor is not None else dataset.schema.max_contributions
+    one = "one row" if dataset.unit == "row" else f"one {dataset.unit} with all its rows (at most {k})"
+    return {"guarantee": made.promise, "measure": "approximate (ε, δ)" if "(" in made.promise else "max-divergence (pure ε)",
+            "neighbours": f"replace {one}", "mechanism": f"{made.mechanism}; sums on an integer grid",
+            "scales": {"value": format(made.scale, ".12g")},
+            "isolation": f"plans of listed operations; {isolation}", "software": f"syft-lab {__version__}"}  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:

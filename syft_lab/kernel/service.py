@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import sys
 import threading
@@ -19,9 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
-from syft_lab import __version__, canonical
+from syft_lab import __version__, canonical, values
 from syft_lab.budget import queries
 from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
+from syft_lab.cell import Cell, Use
 from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabError, RefusedError, UsageError, WireError
 from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
@@ -34,13 +36,15 @@ from syft_lab.kernel.requests.desk import Desk, Row, environment
 from syft_lab.kernel.roles import OWNER, RIGHTS
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store
+from syft_lab.kernel.tensors import Seat, Tensors, as_array
+from syft_lab.kernel.views import REPLACE
 from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
 from syft_lab.wire.link import Hub
 from syft_lab.wire.loop import LoopThread
 from syft_lab.wire.zmq_link import ZmqServer
 
-MAX_PAYLOAD = 1 << 20
+MAX_PAYLOAD = 64 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 SWITCH_SECONDS = 0.00005
@@ -62,11 +66,13 @@ class Service:
         rulebook: Rulebook,
         isolation: str,
         notify: Notify,
+        tensors: Tensors | None = None,
     ) -> None:
         self.name, self.keys = name, keys
         self._desk, self._rulebook, self._isolation = desk, rulebook, isolation
         self.manager: Callable[[dict[str, Any], str, Iterable[str]], Any] | None = None
         self.next_keys: Keys | None = None
+        self.tensors = tensors
         self._journal, self._registry, self._store, self._notify = journal, registry, store, notify
         self._ledger, self._catalogue = Ledger(journal), Catalogue(journal)
         self._asking: dict[tuple[Any, ...], threading.Lock] = {}
@@ -90,7 +96,11 @@ class Service:
             m.Cancel: self._in_worker(self._cancel),
             m.Comment: self._in_worker(self._comment),
             m.Log: self._in_worker(self._log),
+            **dict.fromkeys((m.Run, m.Put, m.Load, m.Fetch, m.Noise, m.Ask), self._tensor),
+            m.Leave: self._leave,
         }
+        if tensors is not None:
+            tensors.noise, tensors.ask = self._noise, self._ask
         self._waiting: dict[asyncio.Event, str] = {}
         desk.on_change.append(self._wake)
         registry.on_change.append(self._wake)
@@ -116,6 +126,21 @@ class Service:
             raise
         self._loop = loop
         return bound
+
+    def start_here(self) -> None:
+        """Serve without a socket: for owners in the process of their analyst."""
+        self._loop, self._hub = LoopThread("syft-service"), Hub(self.handle, MAX_PAYLOAD)
+        self._switch = sys.getswitchinterval()
+
+    @property
+    def hub(self) -> Hub | None:
+        """Where messages come in."""
+        return self._hub
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop that it lives on, while it runs."""
+        return None if self._loop is None else self._loop.loop
 
     def stop(self, timeout: float = 5.0) -> None:
         """Answer what is in hand, for ``timeout`` seconds at most, then close; idempotent."""
@@ -344,14 +369,60 @@ class Service:
         self._notify(f"{analyst.name} asked {query.aggregate} of {dataset.name}: released at {question.cost}")
         return entry
 
+    def _noise(self, analyst: Analyst, seat: Seat, message: m.Noise) -> m.Message:
+        """An aggregate of a plan under noise. It walks as a question does."""
+        if not re.fullmatch(r"[0-9a-f]{32}", message.request):
+            raise WireError("a request id has 32 hexadecimal digits")
+        cost = _cost(message.epsilon, message.delta)
+        found, _ = seat.call("aggregate", {"value": message.value})
+        (source,) = found["label"]["sources"]
+        name, _, version = source.rpartition(" v")
+        dataset = self._catalogue.find(analyst, name, int(version))
+        question = Question(
+            message.request, analyst.name, dataset.name, dataset.version, dataset.population, found["digest"], cost, REPLACE
+        )
+        self._ledger.check_not_suspended()
+        with self._alone(question):
+            entry = self._earlier(question) or self._walk_plan(analyst, dataset, question, found)
+        return m.Released([canonical.dumps(self._prove(entry, message.held).to_json())])
+
+    def _walk_plan(self, analyst: Analyst, dataset: Dataset, question: Question, found: Mapping[str, Any]) -> Entry:
+        from syft_lab.budget import noise
+
+        decision = self._decide(analyst, dataset, question.cost)
+        if not isinstance(decision, policy.Allow):
+            raise RefusedError(decision.why if isinstance(decision, policy.Refuse) else "a person must decide; ask the owner")
+        if len(found["ints"]) > noise.MAX_NUMBERS:
+            raise UsageError(f"at most {noise.MAX_NUMBERS} numbers are released at a time; this has {len(found['ints'])}")
+        plan = {k: found[k] for k in ("text", "digest", "shape", "dtype", "said")}
+        said = {"plan": plan, "policy": str(decision.rule), "rule": decision.rule.id}
+        self._ledger.reserve(question, said)
+        try:
+            made = noise.prepare(found["l1"], found["l2"], question.cost)
+            value = release.seal_tensor(found, made)
+            details = {
+                **said,
+                "data": dataset.meta["commitment"],
+                "value": value,
+                **release.guarantee_of_plan(made, dataset, self._isolation),
+            }
+            entry = self._ledger.release(question, details)
+        except BaseException as error:
+            self._ledger.fail(question.request)
+            if isinstance(error, LabError):
+                raise
+            raise FailedError("the owner's kernel could not draw the noise; the cost counts as spent") from None
+        self._notify(f"{analyst.name} released a tensor {found['shape']} of {dataset.name} at {question.cost}")
+        return entry
+
     def _question(self, analyst: Analyst, message: m.Price | m.Release) -> tuple[Dataset, Query, Cost]:
         analyst.need("ask")
         dataset = self._catalogue.find(analyst, message.dataset, message.version)
         if dataset.tensor is not None:
             raise RefusedError(f"{dataset.name} is a tensor, which answers no such questions; use it in a %%remote cell")
-        if not 0 < message.epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= message.delta < PICO:
-            raise UsageError(f"epsilon must be above 0 and at most {MAX_QUERY_EPSILON}, and delta from 0 to below 1")
-        cost = Cost(message.epsilon)  # every mechanism here is pure: a δ that was offered is not taken
+        cost = Cost(
+            _cost(message.epsilon, message.delta).epsilon
+        )  # every mechanism here is pure: a δ that was offered is not taken
         query = parse_query(message.query)
         query.check(dataset.schema)
         return dataset, query, cost
@@ -368,6 +439,26 @@ class Service:
         row = self._desk.file(analyst, message.request, message.terms, message.follows)
         if new and row.state == "filed":
             self._notify(f"{analyst.name} asks to run code: request {row.number}. owner.inbox shows it")
+        return m.Filed(canonical.dumps(self._desk.public(row)))
+
+    def _ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> m.Message:
+        """An exact value, asked for: it is kept as it is now, and the owner decides about it as about a cell's result."""
+        found, _ = seat.call("describe", {"value": message.value})
+        if found["label"]["kind"] == "public":
+            raise UsageError("this value is public: x.get() brings it back")
+        size = math.prod(found["shape"]) * 8
+        if size > self._desk.settings.limits(analyst.role).output:
+            raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
+        blob = b""
+        if not found["lost"]:
+            _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": 1 << 62, "private": True})
+            blob = values.of_tensor("value", as_array(bytes(frames[0]), found["dtype"], found["shape"]))
+        uses = [s.rpartition(" v") for s in found["label"]["sources"]]
+        cell = Cell(found["code"], tuple(Use(n, int(v)) for n, _, v in uses), ("value",), {}, message.reason)
+        new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
+        row = self._desk.file(analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]))
+        if new and row.state == "filed":
+            self._notify(f"{analyst.name} asks for an exact value: request {row.number}. owner.inbox shows it")
         return m.Filed(canonical.dumps(self._desk.public(row)))
 
     async def _watch(self, analyst: Analyst, message: m.Watch) -> m.Message:
@@ -444,6 +535,18 @@ class Service:
             self._registry.analyst(key)  # a revocation bites while it is looked up
         return m.Managed([canonical.dumps(found)])
 
+    # Tensors
+
+    async def _tensor(self, analyst: Analyst, message: Any) -> m.Message:
+        if self.tensors is None:
+            raise RefusedError(f"{self.name} has no torch, so it computes on no tensors")
+        reply: m.Message = await self.tensors.handle(analyst, message)
+        self._registry.analyst(analyst.keys.curve)  # a revocation bites while it is computed
+        return reply
+
+    async def _leave(self, analyst: Analyst, message: m.Leave) -> m.Message:
+        return m.Ran(b"") if self.tensors is None else await self.tensors.leave(analyst, message)
+
     def _prove(self, entry: Entry, held: int = 0) -> Receipt:
         """The receipt for an entry under the newest head, continuing the head of size ``held``."""
         size = len(self._journal)
@@ -462,6 +565,12 @@ def enrolment(owner: PublicKeys, invitation: str, keys: PublicKeys) -> bytes:
 def rotation(owner: PublicKeys, keys: PublicKeys) -> bytes:
     """What the signatures of a rotation cover."""
     return canonical.dumps([owner.curve, keys.curve, keys.signing])
+
+
+def _cost(epsilon: int, delta: int) -> Cost:
+    if not 0 < epsilon <= MAX_QUERY_EPSILON * MICRO or not 0 <= delta < PICO:
+        raise UsageError(f"epsilon must be above 0 and at most {MAX_QUERY_EPSILON}, and delta from 0 to below 1")
+    return Cost(epsilon, delta)
 
 
 def _environment() -> dict[str, str]:

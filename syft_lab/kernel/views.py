@@ -17,8 +17,11 @@ from typing import Any
 from syft_lab import canonical
 from syft_lab.errors import StateError
 
+# What a debit protects against: tables adding or removing a person, tensors replacing one. While an account has debits of
+# one kind only, its ε are added; once it has both, all of it is counted as replacing.
+ADD_REMOVE, REPLACE = "add or remove", "replace"
 _ACCOUNT = """
-    epsilon_cap INTEGER NOT NULL, delta_cap INTEGER NOT NULL,
+    epsilon_cap INTEGER NOT NULL, delta_cap INTEGER NOT NULL, relation TEXT NOT NULL DEFAULT '',
     epsilon_spent INTEGER NOT NULL DEFAULT 0, delta_spent INTEGER NOT NULL DEFAULT 0,
     epsilon_reserved INTEGER NOT NULL DEFAULT 0 CHECK (epsilon_reserved >= 0),
     delta_reserved INTEGER NOT NULL DEFAULT 0 CHECK (delta_reserved >= 0),
@@ -37,7 +40,8 @@ TABLES = {
     "rules": "(id INTEGER PRIMARY KEY, rule TEXT NOT NULL)",
     "queries": "(request TEXT PRIMARY KEY, analyst TEXT NOT NULL, dataset TEXT NOT NULL, version INTEGER NOT NULL,"
     " population TEXT NOT NULL, digest TEXT NOT NULL, epsilon INTEGER NOT NULL CHECK (epsilon > 0),"
-    " delta INTEGER NOT NULL CHECK (delta >= 0), state TEXT NOT NULL, entry INTEGER NOT NULL)",
+    " delta INTEGER NOT NULL CHECK (delta >= 0), relation TEXT NOT NULL,"
+    " state TEXT NOT NULL, entry INTEGER NOT NULL)",
     "requests": "(request TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, analyst TEXT NOT NULL, digest TEXT NOT NULL,"
     " template TEXT NOT NULL, state TEXT NOT NULL, needed INTEGER NOT NULL, follows INTEGER, filed INTEGER NOT NULL,"
     " moved INTEGER NOT NULL, entry INTEGER NOT NULL, comments INTEGER NOT NULL DEFAULT 0, ran INTEGER, left INTEGER,"
@@ -167,19 +171,41 @@ def _disallowed(db: sqlite3.Connection, seq: int, body: Body) -> None:
 
 
 def _reserved(db: sqlite3.Connection, seq: int, body: Body) -> None:
+    relation = body.get("relation", ADD_REMOVE)
     names = ("request", "analyst", "dataset", "version", "population", "digest")
     db.execute(
-        "INSERT INTO queries (request, analyst, dataset, version, population, digest, epsilon, delta, state, entry)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
-        (*(body[n] for n in names), body["epsilon_micro"], body["delta_pico"], seq),
+        "INSERT INTO queries (request, analyst, dataset, version, population, digest, epsilon, delta, relation, state, entry)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
+        (*(body[n] for n in names), body["epsilon_micro"], body["delta_pico"], relation, seq),
     )
     for table, where, key in _both_accounts(body["analyst"], body["population"]):
+        by = _relate(db, table, where, key, relation)
         changed = db.execute(
             f"UPDATE {table} SET epsilon_reserved = epsilon_reserved + ?, delta_reserved = delta_reserved + ? WHERE {where}",
-            (body["epsilon_micro"], body["delta_pico"], *key),
+            (by * body["epsilon_micro"], by * body["delta_pico"], *key),
         ).rowcount
         if changed != 1:
             raise sqlite3.IntegrityError(f"no account in {table}")
+
+
+def weight(held: str, relation: str) -> int:
+    """How often a cost counts in an account that has debits of both kinds: by group privacy, adding or removing a person at ε
+    is replacing one at 2ε."""  # noqa: D209
+    return 2 if held == REPLACE and relation != REPLACE else 1
+
+
+def _relate(db: sqlite3.Connection, table: str, where: str, key: tuple[str, ...], relation: str) -> int:
+    """Note that an account has debits of this kind; what it has of adding or removing counts twice from its first of
+    replacing on. Gives the weight of a cost."""  # noqa: D209
+    held = db.execute(f"SELECT relation FROM {table} WHERE {where}", key).fetchone()
+    if held is None:
+        return 1
+    if relation == REPLACE and held[0] == ADD_REMOVE:
+        double = ", ".join(f"{c} = 2 * {c}" for c in ("epsilon_spent", "delta_spent", "epsilon_reserved", "delta_reserved"))
+        db.execute(f"UPDATE {table} SET {double} WHERE {where}", key)
+    if not held[0] or relation == REPLACE:
+        db.execute(f"UPDATE {table} SET relation = ? WHERE {where}", (relation, *key))
+    return weight(held[0], relation)
 
 
 def _settle(state: str) -> Callable[[sqlite3.Connection, int, Body], None]:
@@ -188,17 +214,18 @@ def _settle(state: str) -> Callable[[sqlite3.Connection, int, Body], None]:
     def settle(db: sqlite3.Connection, seq: int, body: Body) -> None:
         row = db.execute(
             "UPDATE queries SET state = ?, entry = ? WHERE request = ? AND state = 'reserved'"
-            " RETURNING analyst, population, epsilon, delta",
+            " RETURNING analyst, population, epsilon, delta, relation",
             (state, seq, body["request"]),
         ).fetchone()
         if row is None:
             raise sqlite3.IntegrityError("no such reservation")
-        analyst, population, epsilon, delta = row
+        analyst, population, epsilon, delta, relation = row
         for table, where, key in _both_accounts(analyst, population):
+            by = _relate(db, table, where, key, relation)
             db.execute(
                 f"UPDATE {table} SET epsilon_reserved = epsilon_reserved - ?1, delta_reserved = delta_reserved - ?2,"
                 f" epsilon_spent = epsilon_spent + ?1, delta_spent = delta_spent + ?2 WHERE {where}",
-                (epsilon, delta, *key),
+                (by * epsilon, by * delta, *key),
             )
 
     return settle
@@ -230,6 +257,9 @@ def _merged(db: sqlite3.Connection, seq: int, body: Body) -> None:
     A cap is never below what was spent, so an overspent merger leaves nothing.
     """
     old, new = body["population"], body["into"]
+    _alike(db, "populations", "name = ?", (old,), (new,))
+    for (analyst,) in db.execute("SELECT analyst FROM accounts WHERE population = ?", (old,)).fetchall():
+        _alike(db, "accounts", "analyst = ? AND population = ?", (analyst, old), (analyst, new))
     ((cap_e, cap_d),) = db.execute("SELECT epsilon_cap, delta_cap FROM populations WHERE name = ?", (old,)).fetchall()
     _join(db, "populations", "name = ?", (new,), db.execute(
         "SELECT epsilon_spent, delta_spent FROM populations WHERE name = ?", (old,)).fetchone(), (cap_e, cap_d))  # fmt: skip
@@ -251,6 +281,20 @@ def _merged(db: sqlite3.Connection, seq: int, body: Body) -> None:
         (new, old),
     )
     db.execute("DELETE FROM exact WHERE population = ?", (old,))
+
+
+def _alike(db: sqlite3.Connection, table: str, where: str, one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    """Two accounts that become one: where either has debits of replacing, both are counted so. Caps give way, for now."""
+    held = {key: db.execute(f"SELECT relation FROM {table} WHERE {where}", key).fetchone() for key in (one, other)}
+    if REPLACE in {h[0] for h in held.values() if h}:
+        for key, found in held.items():
+            if found and found[0] == ADD_REMOVE:
+                grow = "epsilon_cap = max(epsilon_cap, 2 * epsilon_spent), delta_cap = max(delta_cap, 2 * delta_spent)"
+                db.execute(f"UPDATE {table} SET {grow} WHERE {where}", key)
+                _relate(db, table, where, key, REPLACE)
+    told = next((h[0] for h in held.values() if h and h[0] == REPLACE), None)
+    if told:
+        db.execute(f"UPDATE {table} SET relation = ? WHERE {where}", (told, *other))
 
 
 def _join(

@@ -270,6 +270,108 @@ class Comment(Message):
 
 
 @dataclass(frozen=True)
+class Run(Message):
+    """Run a plan on values that the owner holds for this session (``space``). Two frames: JSON ``{"inputs", "outputs", "free",
+    "plan": digest}``, and the plan, which is empty where the owner has it. ``number`` counts a session's messages from 1."""  # noqa: D209
+
+    kind = "run"
+    max_payload = 32 << 20
+    space: str
+    number: int
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Ran(Message):
+    """Taken: JSON ``{"lost": why}``, why some values came to nothing, where that is public; or empty."""
+
+    kind = "ran"
+    state: bytes
+
+
+@dataclass(frozen=True)
+class Put(Message):
+    """A tensor of the analyst's, or a part of it from byte ``start`` on: one frame. Parts come in order."""
+
+    kind = "put"
+    max_payload = 64 << 20
+    space: str
+    number: int
+    value: int
+    dtype: str
+    shape: list[int]
+    start: int
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Load(Message):
+    """Let ``value`` stand for a published tensor, or for columns of a table whose number of rows is public (JSON list)."""
+
+    kind = "load"
+    space: str
+    number: int
+    value: int
+    dataset: str
+    version: int
+    columns: bytes
+
+
+@dataclass(frozen=True)
+class Fetch(Message):
+    """Bytes of a public value from ``start`` on."""
+
+    kind = "fetch"
+    space: str
+    number: int
+    value: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Part(Message):
+    """One frame: as many bytes as fit."""
+
+    kind = "part"
+    max_payload = 64 << 20
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Leave(Message):
+    """Forget this session's values, and end what runs for it; answered by `Ran`."""
+
+    kind = "leave"
+    space: str
+
+
+@dataclass(frozen=True)
+class Noise(Message):
+    """Release an aggregate under noise; answered by `Released`. ``held`` is the size of the head held."""
+
+    kind = "noise"
+    request: str
+    space: str
+    number: int
+    value: int
+    epsilon: int
+    delta: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Ask(Message):
+    """Ask the owner for the exact value; answered by `Filed`."""
+
+    kind = "ask"
+    request: str
+    space: str
+    number: int
+    value: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Log(Message):
     """For whoever may read the journal: its entries from ``start`` on, as many as fit."""
 

@@ -111,15 +111,15 @@ def _check(result: int, what: str) -> None:
         raise OSError(code, os.strerror(code), what)
 
 
-def seccomp(paths: bool) -> None:
-    """Refuse every system call but those of numerical Python; ``paths``: whether some may name a file."""
+def seccomp(paths: bool, more: Iterable[str] = ()) -> None:
+    """Refuse every system call but those of numerical Python; ``paths``: whether some may name a file. ``more`` are allowed."""
     import pyseccomp as sc
 
     refuse = sc.SyscallFilter(sc.ERRNO(errno.EPERM))
     refuse.set_attr(sc.Attr.ACT_BADARCH, sc.KILL_PROCESS)
     with contextlib.suppress(OSError):  # before libseccomp 2.5 filters are lists: correct, a little slower
         refuse.set_attr(sc.Attr.CTL_OPTIMIZE, 2)  # a binary tree, for computations that call futex a million times
-    for name in (*PLAIN, *(PATHS if paths else ())):
+    for name in (*PLAIN, *more, *(PATHS if paths else ())):
         if sc.resolve_syscall(sc.system_arch(), name) >= 0:  # negative: not on this architecture
             refuse.add_rule(sc.ALLOW, name)
     refuse.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")  # its flags can't be read by a filter; libc falls back to clone
@@ -211,3 +211,17 @@ def enter(level: str, cpu: int, memory: int, data: int, readable: Iterable[str])
         seccomp(paths=False)
     else:
         raise OSError(errno.ENOTSUP, f"there is no isolation {level}")
+
+
+def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bool) -> None:
+    """Walls around a child that runs plans: those of ``level`` with `recvmsg`, or on a GPU (``device``) and at L0 fewer."""
+    detach()
+    if device:
+        drop_capabilities()
+        return
+    limits(1 << 30, memory * 3 // 2, 0)
+    drop_capabilities()
+    if level in ("L2", "L3"):
+        landlock(readable)
+    if level != "L0":
+        seccomp(level != "L1", ("recvmsg", "recvfrom", "sendto", "sendmsg"))

@@ -120,6 +120,11 @@ def describe(mock: Mapping[str, Any] | None) -> str:
     """Runs on the mock, in words."""
     if mock is None:
         return "not run yet"
+    if "value" in mock:
+        what = ", ".join(map(_shape, mock["outputs"])) or "no value"
+        return f"nothing runs: it asks for a value of a plan as it was then, {what}" + (
+            "" if mock["outputs"] else f" ({mock['value']}; the analyst is not told)"
+        )
     how = f"fails: {mock['why']}" if mock["why"] else "gives " + ", ".join(map(_shape, mock["outputs"]))
     touched = mock["touched"]
     reached = [f"imports {', '.join(touched['modules'])}"] if touched.get("modules") else []
@@ -131,7 +136,7 @@ def describe(mock: Mapping[str, Any] | None) -> str:
 
 def growth(mock: Mapping[str, Any] | None) -> str:
     """Whether results grew with the rows of the mock, in words."""
-    if mock is None or mock["why"]:
+    if mock is None or mock["why"] or "value" in mock:
         return ""
     grows = mock.get("grows")
     if grows is None:

@@ -32,6 +32,15 @@ class Shelf:
         content = path.read_bytes()
         return content[:SALT], content[SALT:]
 
+    def give(self, request: str, blob: bytes) -> None:
+        """Keep a value that exists already when it is asked for; empty where it could not be computed."""
+        self._write(request, "value.bin", blob)
+
+    def given(self, request: str) -> bytes | None:
+        """What `give` kept; None for a request to run code."""
+        path = self._folder / request / "value.bin"
+        return path.read_bytes() if path.is_file() else None
+
     def note(self, request: str, name: str, content: Mapping[str, Any]) -> None:
         """Keep a note."""
         self._write(request, f"{name}.json", json.dumps(content).encode())

@@ -1,0 +1,362 @@
+"""`PointerTensor`: a torch tensor whose values are at an owner; `get`, `release` and `request` bring values back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+
+from syft_lab.analyst.result import Released, Result
+from syft_lab.analyst.tape import SessionTape
+from syft_lab.budget import accountant
+from syft_lab.errors import LabError, PrivateValueError, RefusedOpError, UsageError, VerificationError
+from syft_lab.labels import PUBLIC, Label
+from syft_lab.receipt import Head
+from syft_lab.record import Recorded, Spec, Value
+from syft_lab.wire import messages as m
+
+if TYPE_CHECKING:
+    from syft_lab.analyst.session import Session
+
+Thing = TypeVar("Thing", torch.Tensor, torch.nn.Module)
+_OUT = "x.get() brings a public value back; x.release(epsilon=…) an aggregate under noise; x.request(reason=…) asks the owner"
+
+
+class RemoteValue(NamedTuple):
+    """What a pointer wraps: a number that names a value at an owner."""
+
+    owner: str
+    number: int
+
+
+class PointerTensor(Recorded):
+    """A tensor at an owner. Made by ``tensor.send(owner)``, ``owner["dataset"]``, and by torch on other pointers."""
+
+    # Where it is
+
+    @property
+    def _session(self) -> Session:
+        return self._tape.session
+
+    @property
+    def _tape(self) -> SessionTape:
+        tape = self._value.tape
+        if not isinstance(tape, SessionTape):
+            raise UsageError("this pointer belongs to a recording, which has no values")
+        return tape
+
+    @property
+    def location(self) -> Any:
+        """The session at the owner who holds it."""
+        return self._session
+
+    @property
+    def label(self) -> Label:
+        """What is known about how one person shows in it: public, private, rows, or aggregate."""
+        self.current  # noqa: B018 - what was written to what it is a view of counts
+        return self._spec.label
+
+    @property
+    def child(self) -> RemoteValue:
+        """What it wraps."""
+        return RemoteValue(self._tape.owner, self._value.number)
+
+    @property
+    def parent(self) -> PointerTensor | None:
+        """The whole that it is a view of; None where it is no view."""
+        storage = self._storage
+        if storage is None or storage.spec.shape == self._spec.shape:
+            return None
+        found = PointerTensor(storage.spec, storage.value)
+        found._storage, found._seen = storage, storage.version
+        return found
+
+    @property
+    def state(self) -> str:
+        """Recorded, at the owner, or lost."""
+        tape = self._tape
+        if tape.dead is not None:
+            return "lost"
+        return "recorded, not sent yet" if self._value.number not in tape._remote else "at the owner"
+
+    # Its values
+
+    def get(self) -> torch.Tensor:
+        """The tensor, where it is public. Raises PrivateValueError, which names the ways out, for any other."""
+        tape, value = self._tape, self.current
+        if self._spec.label.kind != "public":
+            raise PrivateValueError(ways_out(self._spec.label))
+        found = tape.fetch(value.number, self._spec)
+        return found.requires_grad_(True) if self.requires_grad and self.is_leaf else found
+
+    def release(self, *, epsilon: float, delta: float = 0.0) -> Result:
+        """The value under noise: a `Result`. For an aggregate; with ``delta`` the noise is Gaussian, else Laplace.
+
+        Raises PrivateValueError where its label is no aggregate, and what `Question.release` raises.
+        """
+        label = self._spec.label
+        if label.kind == "public":
+            raise UsageError("this value is public: x.get() brings it back, without noise")
+        if label.kind != "aggregate":
+            raise PrivateValueError("only an aggregate is released under noise: clamp, then sum or average over the records "
+                                    f"(x.clamp(0, 1).mean(0)); {ways_out(label)}")  # fmt: skip
+        cost = accountant.cost(epsilon, delta)
+        tape, value = self._tape, self.current
+        tape.flush()
+        request = secrets.token_hex(16)
+        asked = tape.queue(m.Noise(request, tape.space, 0, value.number, cost.epsilon, cost.delta, 0), m.Released)
+        shape, dtype = tuple(self.shape), self.dtype
+
+        def taken(reply: m.Released, sent: Head | None) -> Released:
+            receipt, said = tape.session.check_release(reply, sent)
+            claimed = (
+                *(said.get(k) for k in ("analyst", "epsilon_micro", "delta_pico")),
+                f"{said.get('dataset')} v{said.get('version')}",
+            )
+            if claimed != (tape.session.analyst, cost.epsilon, cost.delta, label.sources[0]) or "plan" not in said:
+                raise VerificationError("the receipt is about another question than this one; tell the owner")
+            answer = said["value"]
+            if tuple(answer["shape"]) != shape or len(answer["values"]) != self.numel():
+                raise LabError("the owner's answer has another shape than the value; tell the owner")
+            tape.session.took(receipt)
+            kind = dtype if dtype.is_floating_point else torch.float64
+            return Released(torch.tensor(answer["values"], dtype=kind).reshape(shape), answer["accuracy"], receipt)
+
+        return Result(_then(asked, taken), f"a tensor {list(shape)}")
+
+    def request(self, *, reason: str) -> Result:
+        """Ask the owner for the exact value: a Request there, a `Result` here."""
+        if not isinstance(reason, str) or not reason.strip():
+            raise UsageError('say why, for the owner: x.request(reason="convergence of study 12")')
+        tape, value = self._tape, self.current
+        tape.flush()
+        asked = tape.queue(m.Ask(secrets.token_hex(16), tape.space, 0, value.number, reason), m.Filed)
+        reply, _ = tape.wait(asked)
+        return tape.session.adopt(reply).results["value"]
+
+    def recompute(self) -> PointerTensor:
+        """Compute it again from what made it, after its owner lost it; gives itself. Raises StalePointerError."""
+        recompute([self])
+        return self
+
+    # What would tell it
+
+    def tolist(self) -> Any:
+        """Refused: values are at the owner."""
+        raise PrivateValueError(f"tolist() on a pointer is refused: its values are at {self._tape.owner}. {_OUT}")
+
+    def item(self) -> Any:
+        """Refused: values are at the owner."""
+        raise PrivateValueError(f"item() on a pointer is refused: its value is at {self._tape.owner}. {_OUT}")
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Refused: values are at the owner."""
+        raise PrivateValueError(f"numpy() on a pointer is refused: its values are at {self._tape.owner}. {_OUT}, then .numpy()")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise PrivateValueError(f"a pointer is no numpy array: its values are at {self._tape.owner}. {_OUT}")
+
+    def __bool__(self) -> bool:
+        raise PrivateValueError(
+            f"a pointer is neither true nor false here: its value is at {self._tape.owner}; use torch.where(condition, a, b)"
+        )
+
+    def _number(self, *_: Any) -> Any:
+        raise PrivateValueError(f"a pointer is no Python number: its value is at {self._tape.owner}. {_OUT}")
+
+    __int__ = __float__ = __index__ = __complex__ = _number
+
+    def __contains__(self, item: Any) -> bool:
+        raise PrivateValueError("whether a value is in a pointer is private; (x == value).any() stays at the owner")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UsageError("a pointer can't be pickled or saved: its values are at the owner. x.get() brings public ones back")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PointerTensor:
+        """A pointer to the same value, with a life of its own."""
+        found: PointerTensor | None = memo.get(id(self))
+        if found is None:
+            found = self.detach().clone().requires_grad_(self.requires_grad)
+            if isinstance(self, torch.nn.Parameter):
+                found = torch.nn.Parameter(found, self.requires_grad)
+            memo[id(self)] = found
+        return found
+
+    # NumPy
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _numpy(func, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs.get("out") is not None:
+            raise RefusedOpError(f"np.{ufunc.__name__}.{method} has no counterpart for pointers; use torch")
+        return _numpy(ufunc, inputs, kwargs)
+
+    # Display
+
+    def __repr__(self) -> str:
+        return f"<PointerTensor {_shape(self)} at {self._tape.owner}; {self._spec.label}; {self.state}{_grad(self)}>"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        from syft_lab.widgets import cards
+
+        label = self._spec.label
+        pairs = [("owner", self._tape.owner), ("shape", _shape(self)), ("label", str(label)), ("state", self.state),
+                 ("gradients", "flow through it" if self.requires_grad else ""), ("ways out", _ways(label))]  # fmt: skip
+        return cards.card("PointerTensor", cards.facts([(k, v) for k, v in pairs if v]))
+
+
+def ways_out(label: Label) -> str:
+    """Why a value does not come back, and what does."""
+    return f"this value is {label}; {_ways(label)}"
+
+
+def _ways(label: Label) -> str:
+    if label.kind == "public":
+        return "x.get()"
+    ask = "x.request(reason=…) asks the owner for the exact value"
+    if label.kind == "aggregate":
+        return f"x.release(epsilon=…) brings it back under noise, and {ask}"
+    if label.kind == "rows":
+        way = f"x.clamp(0, 1).mean({label.axis}).release(epsilon=…)"
+        return f"clamp it, sum or average over the records, and release that: {way}; {ask}"
+    return ask
+
+
+def _shape(t: torch.Tensor) -> str:
+    return f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+
+
+def _grad(t: torch.Tensor) -> str:
+    return f"; grad_fn {type(t.grad_fn).__name__}" if t.grad_fn is not None else "; requires grad" if t.requires_grad else ""
+
+
+def _then(asked: Future[Any], taken: Callable[..., Released]) -> Future[Released]:
+    """The future of what is made of a reply."""
+    found: Future[Released] = Future()
+
+    def done(future: Future[Any]) -> None:
+        try:
+            found.set_result(taken(*future.result()))
+        except BaseException as error:
+            found.set_exception(error)
+
+    asked.add_done_callback(done)
+    return found
+
+
+_NUMPY = {
+    "absolute": "abs", "concatenate": "cat", "power": "pow", "negative": "neg", "invert": "logical_not", "true_divide": "div",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "max": "amax", "min": "amin", "equal": "eq",
+    "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "subtract": "sub",
+    "multiply": "mul", "divide": "div", "rint": "round", "transpose": "numpy_transpose",
+}  # fmt: skip
+
+
+def _numpy(func: Any, args: Any, kwargs: Any) -> Any:
+    """Torch's function of the same name; NumPy's ``axis`` and ``keepdims`` are torch's ``dim`` and ``keepdim``."""
+    name = _NUMPY.get(func.__name__, func.__name__)
+    names = {"axis": "dim", "keepdims": "keepdim", "ddof": "correction"}
+    given = {names.get(k, k): v for k, v in kwargs.items() if v is not np._NoValue}
+    if name == "numpy_transpose":
+        (x, *rest) = args
+        order = rest[0] if rest else given.get("axes")
+        return x.permute(*(order if order is not None else range(x.dim() - 1, -1, -1)))
+    if name in ("amax", "amin") and len(args) == 1 and "dim" not in given:
+        given["dim"] = tuple(range(args[0].dim()))
+    if name in ("std", "var"):
+        given.setdefault("correction", 0)  # NumPy divides by n, torch by n − 1
+    if name == "linalg" or not hasattr(torch, name):
+        raise RefusedOpError(f"np.{func.__name__} has no counterpart in torch; write it with torch functions")
+    args = [torch.from_numpy(np.asarray(a)) if isinstance(a, np.ndarray | np.generic) else a for a in args]
+    return getattr(torch, name)(*args, **given)
+
+
+# Sending
+
+
+def send(thing: Thing, owner: Any) -> Any:
+    """Send a tensor, or a module's parameters and buffers (in place), to an owner. Gives the pointer, or the module.
+
+    Only numbers travel: dtypes, shapes and bytes. A module stays here; what it computes is recorded as plans.
+    Raises UsageError for what is no tensor or module, and for sparse or quantised tensors.
+    """
+    tape = _tape_of(owner)
+    if isinstance(thing, torch.nn.Module):
+        return _converted(thing, lambda t: t if isinstance(t, PointerTensor) else _sent(t, tape))
+    if isinstance(thing, Recorded):
+        raise UsageError(f"this tensor is at {getattr(thing.tape, 'owner', 'an owner')} already")
+    if not isinstance(thing, torch.Tensor):
+        raise UsageError(f"send takes a torch tensor or module, not {type(thing).__name__}; for numpy: torch.from_numpy(array)")
+    found = _sent(thing, tape)
+    return found.requires_grad_(True) if thing.requires_grad else found
+
+
+def get(module: torch.nn.Module) -> torch.nn.Module:
+    """Bring a module's parameters and buffers back (in place), where they are public."""
+    return _converted(module, lambda t: t.get() if isinstance(t, PointerTensor) else t)
+
+
+def _tape_of(owner: Any) -> SessionTape:
+    tape = getattr(owner, "tape", None)
+    if not isinstance(tape, SessionTape):
+        raise UsageError("send to an owner you are connected to: t.send(hospital_a)")
+    return tape
+
+
+def _sent(tensor: torch.Tensor, tape: SessionTape) -> PointerTensor:
+    from syft_lab.record import check_dense
+
+    check_dense(tensor)
+    spec = Spec.of(tensor.detach().cpu().contiguous(), PUBLIC, 0)
+    value: Value = tape.put(tensor)
+    return PointerTensor(spec, value)
+
+
+def _converted(module: torch.nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.nn.Module:
+    """The module with other parameters and buffers; shared ones stay shared. All are made before any is put in place."""
+    made: dict[int, torch.Tensor] = {}
+    places: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    with torch.no_grad():
+        for part in module.modules():
+            for held in (part._parameters, part._buffers):
+                for name, old in held.items():
+                    if old is None:
+                        continue
+                    if id(old) not in made:
+                        new = change(old.detach() if type(old) is torch.nn.Parameter else old)
+                        made[id(old)] = torch.nn.Parameter(new, old.requires_grad) if held is part._parameters else new
+                    places.append((held, name, made[id(old)]))
+    for held, name, new in places:
+        held[name] = new
+    return module
+
+
+def recompute(pointers: list[PointerTensor]) -> None:
+    """Compute pointers again on a live session, sharing what they share."""
+    made: dict[SessionTape, dict[int, int]] = {}
+    for pointer in pointers:
+        old = pointer._tape
+        if old.dead is None:
+            continue
+        fresh = old.session.tape
+        pointer._value, pointer._storage = old.again(pointer.current.number, fresh, made.setdefault(old, {})), None
+    for pointer in pointers:
+        pointer._tape.holding.clear()
+
+
+def install() -> None:
+    """Give torch's tensors `send`, and modules `send` and `get`, where those names are free, and touch nothing else."""
+    for kind, names in ((torch.Tensor, {"send": send}), (torch.nn.Module, {"send": send, "get": get})):
+        for name, function in names.items():
+            if not hasattr(kind, name):
+                setattr(kind, name, function)

@@ -1,0 +1,375 @@
+"""What one session records for its owner's device: sent in batches, in order, each message once; asked for when wanted.
+
+A batch goes when a value is asked for, when it has `BATCH` operations, or when nothing was recorded for a while. Only what
+pointers still hold is kept at the owner; what none holds is freed there with the next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from syft_lab import canonical, plans
+from syft_lab.errors import (
+    BusyError,
+    ConnectionLost,
+    KeyMismatchError,
+    LabError,
+    RefusedError,
+    StalePointerError,
+    UnreachableError,
+)
+from syft_lab.plans import Node, Plan
+from syft_lab.receipt import Head
+from syft_lab.record import Recorded, Spec, Tape, Value
+from syft_lab.wire import messages as m
+from syft_lab.wire.chunks import PIECE, size_of
+from syft_lab.wire.link import TRANSFERS
+
+if TYPE_CHECKING:
+    from syft_lab.analyst.session import Session
+
+BATCH, IDLE_SECONDS, WINDOW, PART = 1024, 0.5, 8, 8 << 20
+ANSWER_SECONDS, PATIENCE_SECONDS = 600.0, 20.0
+HISTORY, ORIGINS = 20_000, 64 << 20
+Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a value came from: a published dataset, or columns of one."""
+
+    name: str
+    version: int
+    columns: tuple[str, ...]
+
+
+class SessionTape(Tape):
+    """The tape of a session. Once what the owner held is lost, it is ``dead`` and says why; the session begins another."""
+
+    def __init__(self, session: Session, kind: type[Recorded]) -> None:
+        super().__init__(kind)
+        self.session, self.owner = session, session.alias
+        self.space = secrets.token_hex(16)
+        self.dead: LabError | None = None
+        self.sent = 0
+        self._remote: set[int] = set()
+        self._queue: asyncio.Queue[tuple[Ordered, type[m.Message], Future[Any]]] = asyncio.Queue()
+        self._pump: asyncio.Task[None] | None = None
+        self._window, self._large = asyncio.Semaphore(WINDOW), asyncio.Semaphore(TRANSFERS - 1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last = 0.0
+        self._waking = False
+        self._failed: dict[int, LabError] = {}
+        self._plans: OrderedDict[str, None] = OrderedDict()
+        self.made: OrderedDict[int, Node] = OrderedDict()
+        self.origins: dict[int, Dataset | torch.Tensor] = {}
+        self._kept = 0
+        self.holding: dict[int, Value] = {}
+
+    # Recording
+
+    def new(self) -> Value:
+        """A fresh number; raises StalePointerError once the owner has lost what it held."""
+        self.check()
+        return super().new()
+
+    def append(self, op: str, args: Sequence[Any], kwargs: Any, count: int) -> list[Value]:
+        """Record a node."""
+        if self.dead is not None:
+            self.check()
+        return super().append(op, args, kwargs, count)
+
+    def check(self) -> None:
+        """Raises StalePointerError where this tape is dead."""
+        if isinstance(self.dead, BusyError | RefusedError | ConnectionLost):
+            raise type(self.dead)(str(self.dead))
+        if self.dead is not None:
+            raise StalePointerError(f"{self.dead}. What pointers stood for is gone at {self.owner}: pointer.recompute() "
+                                    "computes it again from what made it, where that is kept") from None  # fmt: skip
+
+    def grown(self) -> None:
+        """Send when there is enough, or nothing more comes for a while."""
+        self._last = time.monotonic()
+        if len(self.nodes) >= BATCH:
+            self.flush()
+        elif not self._waking:
+            self._waking = True
+            self.session.loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        """On the loop: look whether the recording has come to rest."""
+        left = self._last + IDLE_SECONDS - time.monotonic()
+        if not self.nodes and not self.freed:
+            self._waking = False
+        elif left > 0:
+            self.session.loop.call_later(left + 0.01, self._wake)
+        else:
+            self._waking = False
+            threading.Thread(target=self._rest, name="syft-flush", daemon=True).start()
+
+    def _rest(self) -> None:
+        if self.dead is None:
+            self.flush()
+
+    def put(self, tensor: torch.Tensor) -> Value:
+        """Send a local tensor; what is sent is what it holds now."""
+        value = self.new()
+        whole = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        data = whole.reshape(-1).view(torch.uint8).clone() if whole.numel() else torch.empty(0, dtype=torch.uint8)
+        about: dict[str, Any] = {
+            "value": value.number,
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "shape": list(tensor.shape),
+        }
+        view = memoryview(data.numpy())
+        for start in range(0, max(len(view), 1), PART):
+            self.queue(m.Put(self.space, 0, start=start, payload=[view[start : start + PART]], **about), m.Ran, [value.number])
+        self._remote.add(value.number)
+        self._kept += len(view)
+        self.origins[value.number] = data.view(tensor.dtype).reshape(tensor.shape) if len(view) else whole
+        while self._kept > ORIGINS:  # the oldest tensors go; a dataset is only a name
+            oldest = next(n for n, t in self.origins.items() if isinstance(t, torch.Tensor))
+            self._kept -= self.origins.pop(oldest).nbytes  # type: ignore[union-attr]
+        return value
+
+    def load(self, dataset: Dataset, spec: Spec) -> Recorded:
+        """A pointer to a published dataset."""
+        value = self.new()
+        columns = canonical.dumps(list(dataset.columns))
+        self.queue(m.Load(self.space, 0, value.number, dataset.name, dataset.version, columns), m.Ran, [value.number])
+        self._remote.add(value.number)
+        self.origins[value.number] = dataset
+        return self.make(spec, value)
+
+    def run(self, plan: Plan, inputs: Sequence[int]) -> list[Value]:
+        """Run a plan that was captured: sent whole once, then by its digest. Gives its outputs."""
+        self.flush()
+        made = [self.new() for _ in plan.outputs]
+        with self.lock:
+            numbers = [v.number for v in made]
+            self._run(plan, inputs, numbers, [])
+            self._remote.update(numbers)
+            self.recorded += len(plan.nodes)
+        return made
+
+    def _run(self, plan: Plan, inputs: Sequence[int], outputs: Sequence[int], free: Sequence[int]) -> None:
+        known = plan.digest in self._plans
+        self._plans[plan.digest] = None
+        self._plans.move_to_end(plan.digest)
+        while len(self._plans) > 32:  # fewer than the owner keeps
+            self._plans.popitem(last=False)
+        facts = {"inputs": list(inputs), "outputs": list(outputs), "free": list(free), "plan": plan.digest}
+        payload = [canonical.dumps(facts), b"" if known else plan.canonical]
+        self.queue(m.Run(self.space, 0, payload=payload), m.Ran, outputs)
+
+    def flush(self) -> None:
+        """Send what was recorded, without what nobody holds any more."""
+        with self.lock:
+            self.check()
+            nodes, self.nodes = self.nodes, []
+            gone = set(self.freed)
+            self.freed.clear()
+            pending = {out for node in nodes for out in node.outs if out is not None}
+            free = sorted(gone & self._remote)
+            self._remote.difference_update(free)
+            if not nodes and not free:
+                return
+            wanted = [n for n in sorted(pending) if n not in gone]
+            live = plans.alive(nodes, wanted)
+            inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
+            made = Plan.of(live, inputs, wanted)
+            for node in live:
+                for out in node.outs:
+                    if out is not None:
+                        self.made[out] = node
+            while len(self.made) > HISTORY:
+                self.made.popitem(last=False)
+            self._remote.update(wanted)
+            self._run(made, inputs, wanted, free)
+
+    # Sending
+
+    def queue(self, message: Ordered, expected: type[m.Message], outputs: Sequence[int] = ()) -> Future[Any]:
+        """Send a message in its turn; ``outputs`` fail with it."""
+        future: Future[Any] = Future()
+        with self.lock:
+            self.check()
+            self.sent += 1
+            numbered = replace(message, number=self.sent)
+            if outputs:
+                future.add_done_callback(lambda f: self._fail(f, outputs))
+            self.session.loop.call_soon_threadsafe(self._enqueue, numbered, expected, future)
+        return future
+
+    def _fail(self, future: Future[Any], outputs: Sequence[int]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, LabError) and self.dead is None:
+            for number in outputs:
+                self._failed.setdefault(number, error)
+
+    def _enqueue(self, message: Ordered, expected: type[m.Message], future: Future[Any]) -> None:
+        self._queue.put_nowait((message, expected, future))
+        if self._pump is None or self._pump.done():
+            self._pump = self.session.loop.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while not self._queue.empty():
+            message, expected, future = self._queue.get_nowait()
+            await self._window.acquire()
+            task = self.session.loop.create_task(self._one(message, expected, future))
+            self._tasks.add(task)
+            task.add_done_callback(self._over)
+            if message.number == 1:  # it opens the session; what overtook it would look like one that the owner forgot
+                await asyncio.wait([task])
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._window.release()
+
+    async def _one(self, message: Ordered, expected: type[m.Message], future: Future[Any]) -> None:
+        """Send a message, again if the link broke: the owner does it once."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            if self.dead is not None:
+                self._settle(future, StalePointerError(str(self.dead)))
+                return
+            held = self.session.head
+            try:
+                asked = replace(message, held=held.size if held else 0) if isinstance(message, m.Noise) else message
+                async with self._large if size_of(getattr(asked, "payload", ())) > PIECE else contextlib.nullcontext():
+                    reply = await self.session.asking(asked, expected, ANSWER_SECONDS)
+            except (ConnectionLost, UnreachableError, KeyMismatchError) as error:
+                if time.monotonic() < end and not self.session.closed:
+                    await asyncio.sleep(0.2)
+                    continue
+                self._die(LabError(f"the connection to {self.owner} broke, and did not come back ({error})"))
+                self._settle(future, self.dead or error)
+            except StalePointerError as error:
+                self._die(error)
+                self._settle(future, error)
+            except LabError as error:
+                if message.number == 1:
+                    self._die(error)
+                self._settle(future, error)
+            except asyncio.CancelledError:
+                self._settle(future, ConnectionLost("the session was closed"))
+                raise
+            except Exception as fault:  # of ours: whoever waits must hear of it
+                self._settle(future, LabError(f"{message.kind} could not be sent ({type(fault).__name__}: {fault})"))
+            else:
+                if not future.cancelled():
+                    future.set_result((reply, held))
+            return
+
+    @staticmethod
+    def _settle(future: Future[Any], error: LabError) -> None:
+        if not future.done():
+            future.set_exception(error)
+
+    def _die(self, why: LabError) -> None:
+        self.dead = self.dead or why
+
+    # Asking
+
+    def value_of(self, number: int) -> None:
+        """Raises the error that came of a value, where one did."""
+        error = self._failed.get(number)
+        if error is not None:
+            raise type(error)(str(error))
+
+    def wait(self, future: Future[Any], timeout: float = ANSWER_SECONDS) -> tuple[Any, Head | None]:
+        """Wait for a reply; Interrupt ends the wait."""
+        try:
+            found: tuple[Any, Head | None] = future.result(timeout)
+        except TimeoutError:
+            raise ConnectionLost(f"{self.owner} did not answer within {timeout:g} s") from None
+        except StalePointerError:
+            self.check()
+            raise
+        return found
+
+    def fetch(self, number: int, spec: Spec) -> torch.Tensor:
+        """The tensor behind a number; raises PrivateValueError where it is private."""
+        self.flush()
+        whole: torch.Tensor | None = None
+        asked = [(0, self.queue(m.Fetch(self.space, 0, number, 0), m.Part))]
+        for start, future in asked:
+            try:
+                reply, _ = self.wait(future)
+            except StalePointerError:
+                raise
+            except LabError:
+                self.value_of(number)
+                raise
+            part = memoryview(reply.payload[0]).cast("B")
+            if part.nbytes != min(PART, spec.nbytes - start):
+                raise LabError("the owner sent another number of bytes than the value has; tell the owner")
+            if whole is None:  # it is there, and may leave: now the rest
+                whole = torch.empty(max(1, spec.nbytes), dtype=torch.uint8)
+                asked += [(s, self.queue(m.Fetch(self.space, 0, number, s), m.Part)) for s in range(PART, spec.nbytes, PART)]
+            memoryview(whole.numpy())[start : start + part.nbytes] = part
+        assert whole is not None  # noqa: S101 - there is a first part
+        found = whole[: spec.nbytes].view(spec.dtype) if spec.nbytes else torch.empty(0, dtype=spec.dtype)
+        return found.reshape(spec.shape) if math.prod(spec.shape) else torch.empty(spec.shape, dtype=spec.dtype)
+
+    def close(self) -> None:
+        """The session ends: nothing more is sent."""
+        self._die(ConnectionLost("this session is closed"))
+        while not self._queue.empty():
+            self._settle(self._queue.get_nowait()[2], ConnectionLost("this session is closed"))
+        for task in (*self._tasks, *([self._pump] if self._pump is not None else [])):
+            task.cancel()
+
+    # After a loss
+
+    def again(self, number: int, other: SessionTape, made: dict[int, int]) -> Value:
+        """Record on another tape what made a value here; raises StalePointerError where that is not kept whole."""
+        order: list[Node] = []
+        todo, seen = [number], set()
+        sources: set[int] = set()
+        pending = {out: node for node in self.nodes for out in node.outs if out is not None}
+        while todo:
+            n = todo.pop()
+            if n in seen or n in made:
+                continue
+            seen.add(n)
+            node = self.made.get(n) or pending.get(n)
+            if node is not None:
+                order.append(node)
+                todo += plans.refs(node)
+            elif n in self.origins:
+                sources.add(n)
+            else:
+                raise StalePointerError(f"what made this value is not kept whole (the last {HISTORY} operations are, and "
+                                        f"{ORIGINS >> 20} MB of what was sent): build it anew from datasets")  # fmt: skip
+        for n in sorted(sources):
+            origin = self.origins[n]
+            value = other.put(origin) if isinstance(origin, torch.Tensor) else self.session.tensor_of(origin)._value
+            other.hold(value)
+            made[n] = value.number
+        for node in sorted(
+            {node.outs: node for node in order}.values(), key=lambda node: min(o for o in node.outs if o is not None)
+        ):
+            moved = plans.renamed(node, made)
+            values = other.append(moved.op, moved.args, moved.kwargs, len(node.outs))
+            for old, value in zip(node.outs, values, strict=True):
+                if old is not None:
+                    other.hold(value)
+                    made[old] = value.number
+        return other.holding[made[number]]
+
+    def hold(self, value: Value) -> None:
+        """Keep a value while something is computed again from it."""
+        self.holding[value.number] = value

@@ -1,0 +1,54 @@
+"""Between the owner's kernel and a child that runs plans: JSON and raw frames over a socket pair. Not for strangers."""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+Frames = Sequence[bytes | memoryview | bytearray]
+
+
+def send(sock: socket.socket, header: Any, frames: Frames = (), fds: Sequence[int] = ()) -> None:
+    """Send one message; ``fds`` travel with its first bytes."""
+    sizes = [memoryview(f).nbytes for f in frames]
+    said = json.dumps([header, sizes]).encode()
+    start = len(said).to_bytes(8, "little") + said
+    if fds:
+        sent = sock.sendmsg([start], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        sock.sendall(start[sent:])
+    else:
+        sock.sendall(start)
+    for frame in frames:
+        sock.sendall(frame)
+
+
+def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[bytearray], list[int]]:
+    """The next message: its header, frames and files. Raises EOFError once the other side is gone."""
+    fds: list[int] = []
+    if most_fds:
+        first, ancillary, _, _ = sock.recvmsg(8, socket.CMSG_SPACE(4 * most_fds))
+        for _, _, received in ancillary:
+            got = array.array("i")
+            got.frombytes(received[: len(received) - len(received) % 4])
+            fds += got
+        length = first + bytes(_exactly(sock, 8 - len(first))) if first else b""
+    else:
+        length = bytes(_exactly(sock, 8))
+    if len(length) < 8:
+        raise EOFError
+    header, sizes = json.loads(_exactly(sock, int.from_bytes(length, "little")))
+    return header, [_exactly(sock, size) for size in sizes], fds
+
+
+def _exactly(sock: socket.socket, size: int) -> bytearray:
+    found = bytearray(size)
+    view = memoryview(found)
+    while view:
+        got = sock.recv_into(view, min(len(view), 1 << 22))
+        if not got:
+            raise EOFError
+        view = view[got:]
+    return found

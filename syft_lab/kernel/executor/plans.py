@@ -1,0 +1,194 @@
+"""A child that runs the plans of one session, and what the owner's kernel holds of it.
+
+The child is forked from the warm fork server like a job, behind the same walls where they stand (seccomp with `recvmsg`, for
+published tensors come as files). It runs only what the table of `ops` has, so walls are its second line: plans run at L0
+too. On a GPU there is no seccomp, for the driver needs ioctls. What it dies of costs that session's values and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from syft_lab.errors import FailedError, LabError, StalePointerError
+from syft_lab.kernel.executor import pipe
+from syft_lab.kernel.executor.data import Data, unpack
+
+GRACE_SECONDS = 20.0
+Frames = pipe.Frames
+
+
+class Host(Protocol):
+    """Where a session's values are: a child, or this process."""
+
+    def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
+        """Let the runner do something; raises its error, or StalePointerError where all values are lost."""
+
+    def close(self) -> None:
+        """End it; idempotent."""
+
+
+def answer(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames, tensor: Any = None) -> tuple[Any, Frames]:
+    """What each command is."""
+    if do == "run":
+        given = bytes(frames[0]) if frames and len(frames[0]) else str(facts["plan"])
+        return runner.run(given, facts["inputs"], facts["outputs"], facts["free"]), ()
+    if do == "put":
+        runner.put(facts["value"], facts["dtype"], facts["shape"], facts["start"], frames[0])
+        return {"lost": ""}, ()
+    if do == "load":
+        runner.load(facts["value"], tensor, facts["label"], facts["name"])
+        return {"lost": ""}, ()
+    if do == "fetch":
+        return None, [runner.fetch(facts["value"], facts["start"], facts["length"], facts.get("private", False))]
+    if do == "describe":
+        return runner.describe(facts["value"]), ()
+    if do == "aggregate":
+        return runner.aggregate(facts["value"]), ()
+    return runner.stats(), ()
+
+
+class Here:
+    """A runner in this process: for virtual owners."""
+
+    def __init__(self, device: str, memory: int, seconds: float) -> None:
+        from syft_lab.kernel.executor.runner import Quota, Runner
+
+        self._runner = Runner(device, Quota(memory, seconds))
+        self._lock = threading.Lock()
+
+    def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
+        """See `Host`."""
+        with self._lock:
+            return answer(
+                self._runner, do, facts, frames, None if data is None else matrix(os.dup(data.fd), data.layout, facts)
+            )
+
+    def close(self) -> None:
+        """See `Host`."""
+        from syft_lab.kernel.executor.runner import Space
+
+        self._runner.space = Space()
+
+
+class Child:
+    """A runner in a child. ``channel`` is the fork server's word about it: that it began, and how it ended.
+
+    ``last_words`` is what it wrote to its log, for the owner, once it is gone.
+    """
+
+    def __init__(self, sock: socket.socket, channel: socket.socket, pidfd: int, pid: int, seconds: float, log: int) -> None:
+        self.last_words, self._log = "", log
+        os.set_blocking(log, False)
+        self._sock, self._channel, self._pidfd, self.pid = sock, channel, pidfd, pid
+        self._sock.settimeout(seconds + GRACE_SECONDS)
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._gone = ""
+
+    def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
+        """See `Host`."""
+        with self._lock:
+            if self._gone:
+                raise StalePointerError(self._gone)
+            try:
+                pipe.send(self._sock, [do, dict(facts)], frames, () if data is None else (data.fd,))
+                (kind, found), out, _ = pipe.receive(self._sock)
+            except TimeoutError:
+                self._end(f"a plan took longer than {self._seconds:g} s")
+                raise StalePointerError(self._gone) from None
+            except (OSError, EOFError, ValueError):
+                self._end("")
+                raise StalePointerError(self._gone) from None
+        if kind == "error":
+            raise _error(*found)
+        return found, out
+
+    def close(self) -> None:
+        """See `Host`. Also while it computes: then that is over."""
+        self._kill()
+        with self._lock:
+            self._end("the session ended")
+
+    def _kill(self) -> None:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _end(self, why: str) -> None:
+        if self._gone:
+            return
+        status = 0
+        if not why:  # it ended by itself: ask how
+            with contextlib.suppress(OSError, ValueError, TimeoutError):
+                self._channel.settimeout(5)
+                status = int(json.loads(self._channel.recv(4096))["status"])
+        self._kill()
+        what = _ENDS.get(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else ""
+        self._gone = why or f"the process that ran your plans was lost{f'; {what}' if what else ''}"
+        with contextlib.suppress(OSError):
+            self.last_words = os.read(self._log, 1 << 14).decode("utf-8", "replace")
+        for each in (self._sock, self._channel):
+            each.close()
+        for fd in (self._pidfd, self._log):
+            os.close(fd)
+
+
+_ENDS: dict[int, str] = {
+    signal.SIGKILL: "it was killed: it took more memory than there is",
+    signal.SIGSEGV: "it crashed (segmentation fault)",
+    signal.SIGABRT: "it crashed (aborted)",
+}
+
+
+def _error(code: str, text: str) -> LabError:
+    from syft_lab.errors import from_code
+
+    return from_code(code, text)
+
+
+def matrix(fd: int, layout: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """The published tensor in a file, or the columns of a table side by side; missing numbers are NaN."""
+    import torch
+
+    try:
+        found = unpack(fd, dict(layout))
+    finally:
+        os.close(fd)
+    if layout["kind"] == "tensor":
+        return found
+    made = [torch.from_numpy(found[c].to_numpy(dtype="float32", na_value=float("nan")).copy()) for c in facts["columns"]]
+    return torch.stack(made, 1)
+
+
+def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
+    """In the child: answer until the kernel is gone."""
+    import torch
+
+    from syft_lab.kernel.executor.runner import Quota, Runner
+
+    torch.set_num_threads(spec["limits"]["threads"])
+    runner = Runner(spec["plans"]["device"], Quota(spec["limits"]["memory"], spec["limits"]["wall"]))
+    while True:
+        try:
+            (do, facts), frames, fds = pipe.receive(sock, 1)
+        except (EOFError, OSError):
+            return 0
+        reply: Sequence[Any]
+        out: Frames = ()
+        try:
+            tensor = matrix(fds[0], facts["layout"], facts) if fds else None
+            found, out = answer(runner, do, facts, frames, tensor)
+            reply = ("ok", found)
+        except LabError as error:
+            reply = ("error", [error.code, str(error)])
+        except MemoryError:
+            reply = ("error", [FailedError.code, "the owner's machine has not enough memory for this plan"])
+        except Exception as fault:  # of ours; its text might hold anything
+            reply = ("error", [LabError.code, f"the owner's runner met a fault ({type(fault).__name__}); tell the owner"])
+        pipe.send(sock, reply, out)

@@ -1,0 +1,259 @@
+"""Sessions that compute on tensors: for each a place where its values are, its messages in their order, its releases.
+
+A session counts its messages from 1, so that one which travels twice (a broken link) is done once, and none overtakes
+another. What is lost (the kernel or the child was restarted) is lost as a whole: the session is told why, begins another
+space, and computes again what it can. Nothing but public values, releases under noise and what the owner approves leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from syft_lab import canonical
+from syft_lab.errors import BusyError, LabError, RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.kernel.catalogue import Catalogue, Dataset
+from syft_lab.kernel.executor.data import Data
+from syft_lab.kernel.executor.plans import Host
+from syft_lab.kernel.executor.supervisor import Limits
+from syft_lab.kernel.registry import Analyst
+from syft_lab.kernel.store import Store
+from syft_lab.wire import messages as m
+
+PART = 8 << 20
+SPACES, KEPT_REPLIES, TURN_SECONDS, IDLE_SECONDS = 4, 64, 60.0, 1800.0
+Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
+Start = Callable[[Limits], Host]
+
+
+class Seat:
+    """One session's values. ``turn`` wakes messages that came before their time."""
+
+    def __init__(self, analyst: str, start: Callable[[], Host]) -> None:
+        self.analyst = analyst
+        self.next = 1
+        self.gone = ""
+        self.replies: OrderedDict[int, m.Message | LabError] = OrderedDict()
+        self.turn = asyncio.Condition()
+        self.touched = time.monotonic()
+        self.worker = ThreadPoolExecutor(1, thread_name_prefix="syft-plans")
+        self._start = start
+        self._host: Host | None = None
+        self._ended = False
+
+    def call(self, do: str, facts: Mapping[str, Any], frames: Sequence[Any] = (), data: Data | None = None) -> tuple[Any, Any]:
+        """Let the runner do something; in the worker's thread."""
+        if self._host is None:
+            self._host = self._start()
+        if self._ended:  # meanwhile: nobody else will close it
+            self._host.close()
+        return self._host.call(do, facts, frames, data)
+
+    def close(self) -> None:
+        """End it, also while it computes."""
+        self._ended = True
+        if self._host is not None:
+            self._host.close()
+        self.worker.shutdown(wait=False, cancel_futures=True)
+
+
+class Tensors:
+    """All sessions of an owner. ``start`` makes a place for values."""
+
+    def __init__(self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits]) -> None:
+        self._catalogue, self._store, self._start, self._limits = catalogue, store, start, limits
+        self._seats: dict[tuple[str, str], Seat] = {}
+        self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self.noise: Callable[[Analyst, Seat, m.Noise], m.Message] | None = None
+        self.ask: Callable[[Analyst, Seat, m.Ask], m.Message] | None = None
+
+    async def handle(self, analyst: Analyst, message: Ordered) -> m.Message:
+        """Answer a message in its turn."""
+        analyst.need("ask")
+        seat = self._seat(analyst, message)
+        seat.touched = time.monotonic()
+        async with seat.turn:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    while message.number > seat.next and not seat.gone:
+                        await seat.turn.wait()
+            except TimeoutError:
+                raise WireError(f"message {message.number} of this session came, and {seat.next} did not") from None
+            if seat.gone:
+                raise StalePointerError(seat.gone)
+            if message.number < seat.next:
+                return self._again(seat, message.number)
+            reply: m.Message | LabError
+            try:
+                reply = await asyncio.get_running_loop().run_in_executor(seat.worker, self._do, analyst, seat, message)
+            except StalePointerError as error:
+                self._drop((analyst.name, message.space), str(error))
+                seat.turn.notify_all()
+                raise
+            except LabError as error:
+                reply = error
+            except RuntimeError:
+                raise StalePointerError("the session ended") from None
+            seat.next += 1
+            seat.touched = time.monotonic()
+            seat.replies[message.number] = reply
+            while len(seat.replies) > KEPT_REPLIES:
+                seat.replies.popitem(last=False)
+            seat.turn.notify_all()
+        if isinstance(reply, LabError):
+            raise reply
+        return reply
+
+    async def leave(self, analyst: Analyst, message: m.Leave) -> m.Message:
+        """End a session at once, whatever runs for it."""
+        seat = self._seats.get((analyst.name, message.space))
+        await asyncio.to_thread(self._drop, (analyst.name, message.space), "the session ended")
+        if seat is not None:
+            async with seat.turn:
+                seat.turn.notify_all()
+        return m.Ran(b"")
+
+    def idle(self) -> None:
+        """End sessions that nobody used for a while."""
+        now = time.monotonic()
+        for key, seat in list(self._seats.items()):
+            if now - seat.touched > IDLE_SECONDS:
+                self._drop(key, f"the session was idle for {IDLE_SECONDS / 60:g} minutes, and its memory was freed")
+
+    def stop(self) -> None:
+        """End all sessions."""
+        for key in list(self._seats):
+            self._drop(key, "the owner stopped")
+
+    def seats(self) -> list[tuple[str, Seat]]:
+        """Analyst and session, of all that are open."""
+        return [(analyst, seat) for (analyst, _), seat in list(self._seats.items())]
+
+    def _again(self, seat: Seat, number: int) -> m.Message:
+        reply = seat.replies.get(number)
+        if reply is None:
+            raise WireError("a message of this session came twice, and its answer is no longer kept")
+        if isinstance(reply, LabError):
+            raise reply
+        return reply
+
+    def _seat(self, analyst: Analyst, message: Ordered) -> Seat:
+        key = (analyst.name, message.space)
+        found = self._seats.get(key)
+        if found is None:
+            if key in self._gone:
+                raise StalePointerError(self._gone[key])
+            if message.number != 1:
+                raise StalePointerError("the owner's kernel was restarted, and what it held for this session is gone")
+            if not re.fullmatch(r"[0-9a-f]{32}", message.space):
+                raise WireError("a session is named by 32 hexadecimal digits")
+            self.idle()
+            own = sorted((s.touched, k) for k, s in self._seats.items() if k[0] == analyst.name)
+            if len(own) >= SPACES:
+                raise BusyError(f"{len(own)} sessions of yours hold tensors here; close one of them: session.close()")
+            found = self._seats[key] = Seat(analyst.name, lambda: self._start(self._limits(analyst.role)))
+        return found
+
+    def _drop(self, key: tuple[str, str], why: str) -> None:
+        seat = self._seats.pop(key, None)
+        if seat is not None:
+            self._gone[key] = seat.gone = why
+            while len(self._gone) > 1000:
+                self._gone.popitem(last=False)
+            seat.close()
+
+    # In the worker's thread
+
+    def _do(self, analyst: Analyst, seat: Seat, message: Ordered) -> m.Message:
+        if isinstance(message, m.Run):
+            facts, given = _frames(message.payload)
+            found, _ = seat.call("run", facts, [given])
+            return m.Ran(canonical.dumps(found))
+        if isinstance(message, m.Put):
+            (part,) = message.payload or (b"",)
+            facts = {k: getattr(message, k) for k in ("value", "dtype", "shape", "start")}
+            found, _ = seat.call("put", facts, [part])
+            return m.Ran(canonical.dumps(found))
+        if isinstance(message, m.Load):
+            return self._load(analyst, seat, message)
+        if isinstance(message, m.Fetch):
+            _, frames = seat.call("fetch", {"value": message.value, "start": max(0, message.start), "length": PART})
+            return m.Part(list(frames))
+        if isinstance(message, m.Noise) and self.noise is not None:
+            return self.noise(analyst, seat, message)
+        if isinstance(message, m.Ask) and self.ask is not None:
+            return self.ask(analyst, seat, message)
+        raise RefusedError("this owner does not do that")
+
+    def _load(self, analyst: Analyst, seat: Seat, message: m.Load) -> m.Message:
+        dataset = self._catalogue.find(analyst, message.dataset, message.version)
+        columns = canonical.loads(message.columns)
+        label = label_of(dataset, columns)
+        file, form = dataset.meta["file"], dataset.tensor or dataset.schema
+        data = self._store.part(file, form, None, columns)
+        try:
+            facts = {"value": message.value, "label": label, "name": f"{dataset.name} v{dataset.version}{columns or ''}",
+                     "columns": columns,
+                     "layout": data.layout}  # fmt: skip
+            found, _ = seat.call("load", facts, (), data)
+        finally:
+            with contextlib.suppress(OSError):
+                data.close()
+        return m.Ran(canonical.dumps(found))
+
+
+def label_of(dataset: Dataset, columns: Sequence[str]) -> dict[str, Any]:
+    """The label of a published tensor, or of columns of a table; raises an error where they can't be one."""
+    source = f"{dataset.name} v{dataset.version}"
+    if dataset.tensor is not None:
+        if columns:
+            raise UsageError(f"{dataset.name} is a tensor, which has no columns")
+        bounds: Any = dataset.tensor["bounds"]
+        return {"kind": "rows", "sources": [source], "axis": 0, "k": 1, "bounds": bounds, "l1": 0.0, "l2": 0.0}
+    if not isinstance(columns, list) or not 1 <= len(columns) <= 1000 or not all(isinstance(c, str) for c in columns):
+        raise UsageError("name the columns of the table: frame.to_tensor(['age', 'los_days'])")
+    if dataset.meta["rows"] is None:
+        raise RefusedError(f"the number of rows of {dataset.name} is private, and a tensor would show it; "
+                           "use the table's own questions, or a %%remote cell")  # fmt: skip
+    found = [dataset.schema.column(c) for c in columns]
+    if any(c.kind == "text" for c in found):
+        raise UsageError("columns of text are no tensor; choose numbers and booleans")
+    limits = [c.bounds for c in found]
+    same = limits[0] if len(set(limits)) == 1 else None
+    bounds = None if same is None else list(same)
+    return {
+        "kind": "rows",
+        "sources": [source],
+        "axis": 0,
+        "k": dataset.schema.max_contributions,
+        "bounds": bounds,
+        "l1": 0.0,
+        "l2": 0.0,
+    }
+
+
+def as_array(data: bytes, dtype: str, shape: Sequence[int]) -> Any:
+    """Bytes of a tensor as an array that results can have: bfloat16 as the float32 that it is the front half of."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
+    return np.frombuffer(data, np.dtype("?" if dtype == "bool" else dtype)).reshape(shape)
+
+
+def _frames(payload: Sequence[Any]) -> tuple[dict[str, Any], bytes]:
+    if len(payload) != 2:
+        raise WireError("a run has two frames")
+    facts = canonical.loads(bytes(payload[0]), limit=16 << 20)
+    lists = ("inputs", "outputs", "free")
+    if not isinstance(facts, dict) or set(facts) != {*lists, "plan"} or not isinstance(facts["plan"], str):
+        raise WireError("a run has inputs, outputs, what to free, and a plan")
+    if not all(isinstance(facts[k], list) and all(type(n) is int for n in facts[k]) for k in lists):
+        raise WireError("the values of a run are numbers")
+    return facts, bytes(payload[1])

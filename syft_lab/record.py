@@ -1,0 +1,595 @@
+"""The recorder under pointers and shares: a tensor subclass that runs nothing, and writes what torch asks of it to a tape.
+
+    torch calls __torch_dispatch__ → known shapes and labels (a run on meta tensors, cached) → a node on the tape → a pointer
+
+`Recorded` has the shape, strides and dtype that the value has at its owner, and a number that names it there. Below
+autograd, vmap and the modules of torch there are only aten operations, so all of torch works unmodified; its downside is
+that what looks at values (print, bool, item) must be refused, and that a shape that depends on values is not to be had.
+
+In-place operations are recorded as functions that make a new value, and the pointer takes its number (`Storage` tells its
+views and what it is a view of). Nothing that an owner holds is ever written to.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from syft_lab import labels, ops
+from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
+from syft_lab.labels import PUBLIC, Label
+from syft_lab.plans import Mark, Node, Ref
+
+LARGE_CONSTANT = 10 << 20
+DTYPES = {str(d).removeprefix("torch."): d for d in (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)}  # fmt: skip
+_FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, torch.channels_last, torch.preserve_format)}
+aten = torch.ops.aten
+
+
+class Spec:
+    """What is known of a value without it: shape, strides, offset, dtype, label. Interned: equal ones are the same object."""
+
+    __slots__ = ("boolean", "dtype", "label", "offset", "shape", "stride")
+    _all: ClassVar[dict[tuple[Any, ...], Spec]] = {}
+
+    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], offset: int, dtype: torch.dtype, label: Label) -> None:
+        self.shape, self.stride, self.offset, self.dtype, self.label = shape, stride, offset, dtype, label
+        self.boolean = dtype is torch.bool
+
+    @classmethod
+    def of(cls, t: torch.Tensor, label: Label, offset: int | None = None) -> Spec:
+        """That of a tensor, a meta tensor or a real one."""
+        key = (tuple(t.shape), tuple(t.stride()), t.storage_offset() if offset is None else offset, t.dtype, label)
+        found = cls._all.get(key)
+        if found is None:
+            if len(cls._all) > 100_000:
+                cls._all.clear()
+            found = cls._all[key] = cls(*key)
+        return found
+
+    def meta(self) -> torch.Tensor:
+        """A meta tensor that looks like it."""
+        if not self.offset:
+            return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+        extent = 1 + self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+        whole = torch.empty(max(extent, 0), dtype=self.dtype, device="meta")
+        return whole.as_strided(self.shape, self.stride, self.offset)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its entries."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
+
+
+class Value:
+    """A number on a tape, for as long as somebody holds it; then the tape hears that it is free."""
+
+    __slots__ = ("number", "tape")
+
+    def __init__(self, number: int, tape: Tape) -> None:
+        self.number, self.tape = number, tape
+
+    def __del__(self) -> None:
+        self.tape.freed.append(self.number)
+
+
+class Storage:
+    """What a tensor and its views share: the newest value of the whole, and how often it was written to."""
+
+    __slots__ = ("spec", "value", "version")
+
+    def __init__(self, value: Value, spec: Spec) -> None:
+        self.value, self.spec, self.version = value, spec, 0
+
+
+class Tape:
+    """Nodes that wait to be sent, and the numbers that they use. ``kind`` is the pointer class that it makes."""
+
+    def __init__(self, kind: type[Recorded]) -> None:
+        self.kind = kind
+        self.nodes: list[Node] = []
+        self.freed: list[int] = []
+        self.lock = threading.RLock()
+        self.next = 1
+        self.recorded = 0
+        self._constants: dict[int, tuple[weakref.ref[torch.Tensor], int, Value, Spec]] = {}
+
+    def new(self) -> Value:
+        """A fresh number."""
+        with self.lock:
+            number, self.next = self.next, self.next + 1
+        return Value(number, self)
+
+    def append(self, op: str, args: Sequence[Any], kwargs: Mapping[str, Any], count: int) -> list[Value]:
+        """Record a node that makes ``count`` values."""
+        with self.lock:
+            start = self.next
+            self.next += count
+            self.nodes.append(Node(op, tuple(args), kwargs, tuple(range(start, start + count))))
+            self.recorded += 1
+        made = [Value(start + i, self) for i in range(count)]
+        self.grown()
+        return made
+
+    def grown(self) -> None:
+        """Called after each node: a session sends when there is enough."""
+
+    def put(self, tensor: torch.Tensor) -> Value:
+        """Take in a tensor that travels as it is: a constant, or something sent."""
+        raise NotImplementedError
+
+    def make(self, spec: Spec, value: Value) -> Recorded:
+        """A pointer to a value."""
+        return self.kind(spec, value)
+
+    def constant(self, tensor: torch.Tensor) -> tuple[Value, Spec]:
+        """The value of a local tensor that meets a pointer; the same tensor, unchanged, travels once."""
+        known = self._constants.get(id(tensor))
+        if known is not None and known[0]() is tensor and known[1] == getattr(tensor, "_version", 0):
+            return known[2], known[3]
+        check_dense(tensor)
+        if tensor.nbytes > LARGE_CONSTANT:
+            warnings.warn(f"a local tensor of {tensor.nbytes >> 20} MB travels to the owner as a constant; "
+                          "send it once with t.send(owner), and use the pointer", stacklevel=6)  # fmt: skip
+        value, spec = self.put(tensor.detach()), Spec.of(tensor.detach().contiguous(), PUBLIC, 0)
+        if len(self._constants) > 4096:
+            self._constants = {k: v for k, v in self._constants.items() if v[0]() is not None}
+        self._constants[id(tensor)] = (weakref.ref(tensor), tensor._version, value, spec)
+        return value, spec
+
+
+def check_dense(tensor: torch.Tensor) -> None:
+    """Raises UsageError for what can't travel."""
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise UsageError(f"a {tensor.layout} tensor can't travel: use t.to_dense()")
+    if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+        raise UsageError(f"a tensor of {tensor.dtype} can't travel; use {', '.join(DTYPES)}")
+    if tensor.device.type == "meta":
+        raise UsageError("a meta tensor has no values to send")
+
+
+class How(NamedTuple):
+    """How an overload is recorded: ``op`` as plans name it, whether it writes, which results share memory with arguments."""
+
+    op: str
+    func: Any
+    writes: bool
+    views: bool
+    random: bool
+    special: Callable[..., Any] | None
+
+
+@cache
+def how(func: Any) -> How:
+    """See `How`; raises the refusal for what the table does not have."""
+    special = _SPECIAL.get(func)
+    if special is not None:
+        return How(str(func), func, False, False, False, special)
+    schema = func._schema
+    writes = schema.is_mutable
+    if func.namespace != "aten" or ops.packet(str(func)) in ops.REASONS:
+        raise ops.refusal(str(func))
+    if not writes and ops.packet(str(func)) not in ops.ALLOWED and _composite(func):
+        return How(str(func), func, False, False, False, lambda tape, args, kwargs: func.decompose(*args, **kwargs))
+    pure = ops.functional(func) if writes else ops.find(str(func))
+    views = not writes and any(r.alias_info is not None for r in schema.returns)
+    return How(str(pure), pure, writes, views, ops.is_random(str(pure)), None)
+
+
+def _composite(func: Any) -> bool:
+    """Whether torch itself has it as a composition of others."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"))
+
+
+class Recorded(torch.Tensor):
+    """A tensor that is elsewhere. Made by a `Tape`."""
+
+    _spec: Spec
+    _value: Value
+    _storage: Storage | None
+    _seen: int
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls: type[Recorded], spec: Spec, value: Value, requires_grad: bool = False) -> Recorded:
+        """A wrapper with the look of ``spec``."""
+        made: Recorded = torch.Tensor._make_wrapper_subclass(
+            cls, spec.shape, spec.stride, spec.offset, dtype=spec.dtype, device="cpu", requires_grad=requires_grad
+        )
+        made._spec, made._value, made._storage, made._seen = spec, value, None, 0
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """What `__new__` did."""
+
+    @property
+    def tape(self) -> Tape:
+        """Where it is recorded."""
+        return self._value.tape
+
+    @property
+    def current(self) -> Value:
+        """Its value, after what was written to what it is a view of."""
+        storage = self._storage
+        if storage is not None and self._seen != storage.version:
+            spec, whole = self._spec, storage.spec
+            if _place(spec) == _place(whole):
+                self._value = storage.value
+            else:
+                args = (Ref(storage.value.number), list(spec.shape), list(spec.stride), spec.offset)
+                (self._value,) = storage.value.tape.append("aten.as_strided.default", args, {}, 1)
+            label = whole.label
+            if label.kind != "public" and _place(spec) != _place(whole):
+                label = Label("private", label.sources)
+            self._spec, self._seen = _labelled(spec, label), storage.version
+        return self._value
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = how(func)
+        tape = _tape_of(args, kwargs)
+        if known.special is not None:
+            return known.special(tape, args, kwargs or {})
+        if known.writes:
+            return _write(tape, known, args, kwargs or {})
+        specs, values, result = run(tape, known, args, kwargs or {})
+        made = [None if s is None else tape.make(s, v) for s, v in zip(specs, values, strict=True)]
+        if known.views:
+            base = args[0]
+            for each in made:
+                _share(base, each)
+        return made[0] if result is None else _nested(result, iter(made))
+
+
+def _tape_of(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Tape:
+    found: Tape | None = None
+    for arg in labels.tensors(args, kwargs or {}, Recorded):
+        tape = arg._value.tape
+        if _capturing and tape is not _capturing[-1]:
+            _capturing[-1].lift(arg)
+            tape = arg._value.tape
+        if found is None:
+            found = tape
+        elif tape is not found:
+            raise OtherOwnerError(f"one operation reads values at {_where(found)} and at {_where(tape)}; move one of them to "
+                                  "the other's owner, or compute on shares in a federation")  # fmt: skip
+    if found is None:
+        raise RefusedOpError("a pointer is hidden in an argument of another kind; pass it directly, or in a list")
+    return found
+
+
+_capturing: list[Any] = []  # tapes of plans that are being captured: what they meet becomes an input
+
+
+def _where(tape: Tape) -> str:
+    return str(getattr(tape, "owner", "a recording"))
+
+
+_CACHE: dict[Any, tuple[list[Spec | None], Any]] = {}
+
+
+def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], list[Any], Any]:
+    """Record a function: specs and values of its results, and their nesting (None for one tensor)."""
+    specs, sent = [], []
+    for arg in args:
+        spec, out = _taken(tape, arg)
+        specs.append(spec)
+        sent.append(out)
+    named, sent_named = {}, {}
+    for name, arg in kwargs.items():
+        if name == "pin_memory" or (name == "layout" and arg in (None, torch.strided)) or arg is None:
+            continue
+        named[name], sent_named[name] = _taken(tape, arg)
+    try:
+        key: Any = (known.func, *map(_key, specs), *((k, _key(v)) for k, v in named.items()))
+        found = _CACHE.get(key)
+    except TypeError:
+        key = found = None
+    if found is None:
+        found = _known(known, specs, named)
+        if key is not None:
+            if len(_CACHE) > 50_000:
+                _CACHE.clear()
+            _CACHE[key] = found
+    outs, result = found
+    if known.random:
+        sent_named["seed"] = int(torch.randint(0, 2**62, ()).item())
+    values = tape.append(known.op, sent, sent_named, len(outs))
+    return outs, values, result
+
+
+def _key(arg: Any) -> Any:
+    kind = type(arg)
+    if kind in (int, float, bool):
+        return kind, arg
+    return (list, *map(_key, arg)) if kind in (list, tuple) else arg
+
+
+def _taken(tape: Tape, arg: Any) -> tuple[Any, Any]:
+    """An argument as the run on meta tensors wants it (specs for tensors), and as the plan does."""
+    kind = type(arg)
+    if kind in (int, float, bool, str) or arg is None:
+        return arg, arg
+    if isinstance(arg, Recorded):
+        number = arg.current.number  # first: what was written to what it is a view of may change its label
+        return arg._spec, Ref(number)
+    if isinstance(arg, torch.Tensor):
+        value, spec = tape.constant(arg)
+        return spec, Ref(value.number)
+    if kind in (list, tuple, torch.Size):
+        both = [_taken(tape, a) for a in arg]
+        return [a for a, _ in both], [b for _, b in both]
+    if kind is torch.dtype:
+        return arg, Mark("t", str(arg).removeprefix("torch."))
+    if kind is torch.device:
+        return torch.device("meta"), Mark("d", "owner")
+    if kind is torch.memory_format:
+        return arg, Mark("m", str(arg).removeprefix("torch."))
+    if kind is torch.layout:
+        return arg, Mark("l", str(arg).removeprefix("torch."))
+    if kind is complex:
+        return arg, arg
+    if isinstance(arg, int | float | torch.SymInt):
+        return int(arg), int(arg)
+    raise RefusedOpError(f"a plan has no argument of type {kind.__name__}")
+
+
+def decoded(arg: Any, tensor: Callable[[int], Any], device: Any, constant: Callable[[int], Any]) -> Any:
+    """An argument of a parsed plan as torch wants it; raises RefusedOpError."""
+    kind = type(arg)
+    if kind is Ref:
+        return tensor(arg.number)
+    if kind in (list, tuple) and kind is not Mark:
+        return [decoded(a, tensor, device, constant) for a in arg]
+    if kind is Mark:
+        found = {"t": DTYPES, "m": _FORMATS, "l": {"strided": torch.strided}, "d": {"owner": device}}[arg.kind].get(arg.name)
+        if found is None:
+            raise RefusedOpError(f"a plan has no {ascii(arg.name)[:40]}")
+        return found
+    return arg if kind in (int, float, bool, str, complex) or arg is None else constant(arg.position)
+
+
+def _known(known: How, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Spec | None], Any]:
+    """Specs of what a function makes, by a run on meta tensors, and the nesting of its results."""
+
+    def meta(arg: Any) -> Any:
+        if type(arg) is Spec:
+            return arg.meta()
+        return [meta(a) for a in arg] if type(arg) in (list, tuple) else arg
+
+    many = sum(n for n in (s.shape[0] if s.shape else 0 for s in specs if type(s) is Spec)) if known.op in _LISTS else 0
+    if many > 100_000:
+        raise RefusedOpError(f"{known.op} would make too many tensors")
+    with torch.no_grad():
+        made = known.func(*map(meta, specs), **{k: meta(v) for k, v in named.items()})
+    flat = list(_flat(made))
+    if not all(isinstance(t, torch.Tensor) for t in flat if t is not None):
+        raise ops.refusal(known.op)
+    plain = [None if t is None else Spec.of(t, PUBLIC) for t in flat]
+    found = labels.infer(known.op, specs, named, [p for p in plain if p is not None], Spec)
+    told = iter(found)
+    outs = [None if t is None else Spec.of(t, next(told)) for t in flat]
+    return outs, None if isinstance(made, torch.Tensor) else made
+
+
+_LISTS = frozenset(f"aten.{n}" for n in ("unbind.int", "split.Tensor", "unsafe_split.Tensor"))
+
+
+def _flat(made: Any) -> Iterator[Any]:
+    if isinstance(made, list | tuple):
+        for each in made:
+            yield from _flat(each)
+    else:
+        yield made
+
+
+def _nested(like: Any, flat: Iterator[Any]) -> Any:
+    if isinstance(like, list | tuple):
+        return type(like)(_nested(each, flat) for each in like)
+    return next(flat)
+
+
+def _share(base: Any, view: Any) -> None:
+    """Note that a result lies in the memory of an argument."""
+    if not isinstance(base, Recorded):
+        return
+    if base._storage is None:
+        base._storage = Storage(base._value, base._spec)
+    view._storage, view._seen = base._storage, base._storage.version
+
+
+def _write(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """An in-place operation: its first argument gets the value that the function makes, and so do those that share memory."""
+    target = args[0]
+    if not isinstance(target, Recorded):
+        raise UsageError(f"{known.op} would write what is at the owner into a local tensor; send that first: t.send(owner)")
+    if known.func is aten.copy.default and args[1] is target:
+        return target
+    masked = _masked_fill(known, args)
+    if masked is not None:
+        known, args = masked
+    (out, *_), (value, *_), _ = run(tape, known, args, kwargs)
+    write(tape, target, out, value)
+    return target
+
+
+def write(tape: Tape, target: Recorded, out: Spec, value: Value) -> None:
+    """Give ``target`` a new value, which is as ``out`` says."""
+    spec = target._spec
+    if out.shape != spec.shape:
+        raise RuntimeError(f"output with shape {list(spec.shape)} doesn't match the broadcast shape {list(out.shape)}")
+    if out.dtype is not spec.dtype:
+        if not torch.can_cast(out.dtype, spec.dtype):
+            raise RuntimeError(f"result type {out.dtype} can't be cast to the desired output type {spec.dtype}")
+        (value,) = tape.append("aten._to_copy.default", (Ref(value.number),), {"dtype": _mark(spec.dtype)}, 1)
+    if out.stride != spec.stride or out.offset:
+        (value,) = tape.append("aten.copy.default", (Ref(target.current.number), Ref(value.number)), {}, 1)
+    label = out.label
+    storage = target._storage
+    if storage is not None:
+        base = storage.spec
+        if _place(base) == _place(spec):
+            storage.value = value
+        else:
+            place = (list(spec.shape), list(spec.stride), spec.offset)
+            target.current  # noqa: B018 - what was written before comes first
+            (storage.value,) = tape.append(
+                "aten.as_strided_scatter.default", (Ref(storage.value.number), Ref(value.number), *place), {}, 1
+            )
+            label = _either(label, base.label)
+        storage.spec = _labelled(storage.spec, label)
+        storage.version += 1
+        target._seen = storage.version
+    target._value = value
+    target._spec = _labelled(spec, label)
+
+
+def _place(spec: Spec) -> tuple[Any, ...]:
+    return spec.shape, spec.stride, spec.offset
+
+
+def _mark(dtype: torch.dtype) -> Mark:
+    return Mark("t", str(dtype).removeprefix("torch."))
+
+
+def _either(a: Label, b: Label) -> Label:
+    if a.kind == b.kind == "public":
+        return PUBLIC
+    return a if a == b else Label("private", tuple(sorted({*a.sources, *b.sources})))
+
+
+def _labelled(spec: Spec, label: Label) -> Spec:
+    return spec if spec.label == label else Spec.of(spec.meta(), label)
+
+
+def _masked_fill(known: How, args: Sequence[Any]) -> tuple[How, Sequence[Any]] | None:
+    """``x[mask] = number``, where the mask is at the owner: no shape depends on it, if it is written as `where`."""
+    if known.op != "aten.index_put.default" or (len(args) > 3 and args[3]):
+        return None
+    target, index, value = args[:3]
+    masks = [i for i in index if isinstance(i, torch.Tensor) and i.dtype in (torch.bool, torch.uint8)]
+    if len(index) != 1 or len(masks) != 1 or not isinstance(masks[0], Recorded) or value.numel() != 1:
+        return None
+    mask = masks[0]
+    mask = mask.reshape(*mask.shape, *[1] * (target.dim() - mask.dim()))
+    return how(aten.where.self), (
+        mask,
+        value.reshape(()).to(target.dtype) if value.dtype != target.dtype else value.reshape(()),
+        target,
+    )
+
+
+# What needs more than its schema says
+
+
+def _batch_norm(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`native_batch_norm` writes the running statistics, which its schema does not say."""
+    x, weight, bias, mean, var, training, momentum, eps = args
+    if not training:
+        specs, values, _ = run(
+            tape, how(aten._native_batch_norm_legit_no_training.default), (x, weight, bias, mean, var, momentum, eps), {}
+        )
+        return tuple(tape.make(s, v) for s, v in zip(specs, values, strict=True))
+    if mean is None:
+        specs, values, _ = run(tape, how(aten._native_batch_norm_legit.no_stats), (x, weight, bias, True, momentum, eps), {})
+        return tuple(tape.make(s, v) for s, v in zip(specs, values, strict=True))
+    given = (x, weight, bias, mean, var, True, momentum, eps)
+    specs, values, _ = run(tape, how(aten._native_batch_norm_legit_functional.default), given, {})
+    for target, spec, value in zip((mean, var), specs[3:], values[3:], strict=True):
+        if not isinstance(target, Recorded):
+            raise UsageError(
+                "the running statistics of a batch norm are local, and would become private: model.send(owner) first"
+            )
+        write(tape, target, spec, value)
+    return tuple(tape.make(s, v) for s, v in zip(specs[:3], values[:3], strict=True))
+
+
+def _index(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """``x[index]``: a local mask becomes positions, so that the shape is known; a mask at the owner is refused."""
+    x, index = args[:2]
+    found: list[Any] = []
+    for each in index:
+        if isinstance(each, torch.Tensor) and each.dtype in (torch.bool, torch.uint8):
+            if isinstance(each, Recorded):
+                raise ops.refusal("aten.masked_select.default")
+            found += each.nonzero(as_tuple=True)
+        else:
+            found.append(each)
+    specs, values, _ = run(tape, _INDEX, (x, found), {})
+    return tape.make(specs[0], values[0])
+
+
+def _nothing(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """A check of values that would raise: whether it does is private. What it checks holds NaN or infinity instead."""
+
+
+def _bernoulli(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """``x.bernoulli_(p)``: its function wants the probability that it may leave out."""
+    given = {k: v for k, v in kwargs.items() if k != "p"}
+    return _write(tape, how(aten.bernoulli.p), (args[0], args[1] if len(args) > 1 else kwargs.get("p", 0.5)), given)
+
+
+def _conjugate(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Torch's conjugate is a view that remembers to conjugate; a plan has the conjugate itself."""
+    specs, values, _ = run(tape, how(aten._conj_physical.default), args, {})
+    return tape.make(specs[0], values[0])
+
+
+def _reshaped(plain: Any, place: str) -> Callable[..., Any]:
+    """``x.squeeze_()`` and its like: the same values under another shape, which the wrapper takes too."""
+
+    def change(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        target = args[0]
+        specs, values, _ = run(tape, how(plain), args, kwargs)
+        if target._storage is None:
+            target._storage = Storage(target._value, target._spec)
+        target._spec, target._value, target._seen = specs[0], values[0], target._storage.version
+        in_place = getattr(getattr(aten, f"{plain._schema.name.partition('::')[2]}_"), place)
+        with torch._C._DisableTorchDispatch():
+            in_place(target, *args[1:], **kwargs)
+        return target
+
+    return change
+
+
+def _as_strided(tape: Tape, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Positions count from the beginning of the memory, so it is recorded on the whole."""
+    x, size, stride, *offset = args
+    place = offset[0] if offset else kwargs.get("storage_offset")
+    place = x._spec.offset if place is None else place
+    if x._storage is None:
+        x._storage = Storage(x._value, x._spec)
+    whole = tape.make(x._storage.spec, x._storage.value)
+    specs, values, _ = run(tape, _STRIDED, (whole, list(size), list(stride), place), {})
+    made = tape.make(specs[0], values[0])
+    made._storage, made._seen = x._storage, x._storage.version
+    return made
+
+
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten.native_batch_norm.default: _batch_norm,
+    aten.index.Tensor: _index,
+    aten._linalg_check_errors.default: _nothing,
+    aten._assert_async.default: _nothing,
+    aten.as_strided.default: _as_strided,
+    aten._conj.default: _conjugate,
+    aten.bernoulli_.float: _bernoulli,
+    aten.squeeze_.default: _reshaped(aten.squeeze.default, "default"),
+    aten.squeeze_.dim: _reshaped(aten.squeeze.dim, "dim"),
+    aten.squeeze_.dims: _reshaped(aten.squeeze.dims, "dims"),
+    aten.unsqueeze_.default: _reshaped(aten.unsqueeze.default, "default"),
+    aten.t_.default: _reshaped(aten.t.default, "default"),
+    aten.transpose_.default: _reshaped(aten.transpose.int, "default"),
+}
+_INDEX = How("aten.index.Tensor", aten.index.Tensor, False, False, False, None)
+_STRIDED = How("aten.as_strided.default", aten.as_strided.default, False, True, False, None)

@@ -1,0 +1,63 @@
+"""A tape whose owner is a runner in this process: pointers without a session, for tests of what records and what runs."""
+
+from __future__ import annotations
+
+import torch
+
+from syft_lab import plans
+from syft_lab.kernel.executor.runner import Quota, Runner
+from syft_lab.labels import PUBLIC
+from syft_lab.plans import Plan
+from syft_lab.record import Recorded, Spec, Tape
+
+
+class LocalTape(Tape):
+    def __init__(self, quota: Quota | None = None) -> None:
+        super().__init__(Recorded)
+        self.runner = Runner("cpu", quota)
+        self.last: Plan | None = None
+
+    def put(self, tensor):
+        value, whole = self.new(), tensor.detach().resolve_conj().resolve_neg().contiguous()
+        data = whole.reshape(-1).view(torch.uint8).numpy().tobytes() if whole.numel() else b""
+        self.runner.put(value.number, str(tensor.dtype)[6:], list(tensor.shape), 0, data)
+        return value
+
+    def send(self, tensor):
+        made = self.make(Spec.of(tensor.detach().contiguous(), PUBLIC, 0), self.put(tensor))
+        return made.requires_grad_(True) if tensor.requires_grad else made
+
+    def asset(self, tensor, label):
+        value = self.new()
+        self.runner.load(value.number, tensor, label.to_json(), label.sources[0])
+        return self.make(Spec.of(tensor, label, 0), value)
+
+    def flush(self):
+        nodes, self.nodes = self.nodes, []
+        gone = set(self.freed)
+        self.freed.clear()
+        pending = {o for n in nodes for o in n.outs}
+        wanted = [o for o in sorted(pending) if o not in gone]
+        live = plans.alive(nodes, wanted)
+        inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
+        self.last = Plan.of(live, inputs, wanted)
+        return self.runner.run(self.last.canonical, inputs, wanted, sorted(gone - pending))
+
+    def held(self, pointer):
+        """What the owner holds of a pointer."""
+        number = pointer.current.number
+        self.flush()
+        return self.runner.space.held[number]
+
+    def get(self, pointer):
+        held = self.held(pointer)
+        assert held.tensor is not None, held.why
+        assert tuple(held.tensor.shape) == tuple(pointer.shape)
+        assert held.tensor.dtype == pointer.dtype
+        return held.tensor.clone()
+
+
+def same(a, b) -> bool:
+    """Equal to the last bit, NaN included."""
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(torch.nan_to_num(a, nan=1.25) if a.dtype.is_floating_point else a,
+                                                                      torch.nan_to_num(b, nan=1.25) if b.dtype.is_floating_point else b)  # fmt: skip
