@@ -1,4 +1,4 @@
-"""``python -m benchmarks [wire|debits|questions|cells|deciding] [--json] [--rounds N]``: one table, baselines beside."""
+"""``python -m benchmarks [wire|debits|questions|cells|deciding|tensors] [--json] [--rounds N]``: one table, baselines beside."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import cells, debits, deciding, questions, wire
+from benchmarks import cells, debits, deciding, questions, tensors, wire
 
-AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run, "deciding": deciding.run}
+AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run, "deciding": deciding.run,
+         "tensors": tensors.run}  # fmt: skip
 
 
 def main() -> None:

@@ -5,6 +5,7 @@
     ├── QueryError            a query that can't be made private as it stands (also a ValueError)
     │   └── UnsupportedError  a pandas operation that a pointer does not have (also an AttributeError)
     ├── PrivateValueError     the value asked for is private
+    │   └── PrivateSizeError  how many rows there are is private (also a TypeError)
     ├── RefusedOpError        an operation that pointers don't have
     ├── OtherOwnerError       values of two owners, or of two sessions, in one operation
     ├── StalePointerError     what a pointer stood for is gone; pointer.recompute() may bring it back
@@ -62,6 +63,12 @@ class PrivateValueError(LabError):
     """The value asked for is private; the message names the ways out. No TypeError: Python's operators swallow those."""
 
     code = "private"
+
+
+class PrivateSizeError(PrivateValueError, TypeError):
+    """How many rows there are is private. Also a TypeError, for which ``list(frame)`` goes on without a length."""
+
+    code = "private-size"
 
 
 class RefusedOpError(LabError):

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from syft_lab import labels, ops
+from syft_lab import fused, labels, ops
 from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
@@ -584,6 +584,8 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.as_strided.default: _as_strided,
     aten._conj.default: _conjugate,
     aten.bernoulli_.float: _bernoulli,
+    aten._transformer_encoder_layer_fwd.default: lambda tape, args, kwargs: fused.encoder_layer(*args, **kwargs),
+    aten._native_multi_head_attention.default: lambda tape, args, kwargs: fused.multi_head_attention(*args, **kwargs),
     aten.squeeze_.default: _reshaped(aten.squeeze.default, "default"),
     aten.squeeze_.dim: _reshaped(aten.squeeze.dim, "dim"),
     aten.squeeze_.dims: _reshaped(aten.squeeze.dims, "dims"),

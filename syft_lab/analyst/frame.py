@@ -14,7 +14,7 @@ from syft_lab import expr
 from syft_lab.analyst.question import Question, Source, no_attribute
 from syft_lab.analyst.series import WAYS_OUT, PointerSeries
 from syft_lab.cell import Use
-from syft_lab.errors import PrivateValueError, QueryError, UsageError
+from syft_lab.errors import PrivateSizeError, PrivateValueError, QueryError, UsageError
 from syft_lab.expr import Col, Node, Op, Query
 from syft_lab.schema import Scalar
 from syft_lab.widgets import cards
@@ -159,7 +159,7 @@ class PointerFrame:
         """(rows, columns), where the owner made the number of rows public and no filter is set."""
         rows = self._source.public["rows"]
         if rows is None or self._chosen is not None:
-            raise PrivateValueError("the number of rows is private; ask frame.count().release(epsilon=…)")
+            raise PrivateSizeError("the number of rows is private; ask frame.count().release(epsilon=…)")
         return int(rows), len(self._names)
 
     def __iter__(self) -> Any:

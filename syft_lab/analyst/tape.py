@@ -155,11 +155,15 @@ class SessionTape(Tape):
 
     def run(self, plan: Plan, inputs: Sequence[int]) -> list[Value]:
         """Run a plan that was captured: sent whole once, then by its digest. Gives its outputs."""
-        self.flush()
+        if self.nodes:
+            self.flush()
         made = [self.new() for _ in plan.outputs]
         with self.lock:
             numbers = [v.number for v in made]
-            self._run(plan, inputs, numbers, [])
+            free = sorted(self._remote.intersection(self.freed))
+            self._remote.difference_update(free)
+            self.freed.clear()
+            self._run(plan, inputs, numbers, free)
             self._remote.update(numbers)
             self.recorded += len(plan.nodes)
         return made

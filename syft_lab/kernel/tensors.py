@@ -100,8 +100,10 @@ class Tensors:
                 raise
             except LabError as error:
                 reply = error
-            except RuntimeError:
-                raise StalePointerError("the session ended") from None
+            except Exception as fault:
+                if seat.gone:
+                    raise StalePointerError(seat.gone) from None
+                reply = LabError(f"the owner's kernel met a fault ({type(fault).__name__}); tell the owner")
             seat.next += 1
             seat.touched = time.monotonic()
             seat.replies[message.number] = reply

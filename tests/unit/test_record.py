@@ -196,6 +196,27 @@ def test_double_backward_hooks_and_checkpoints():
     assert record.Recorded in seen
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("masked", [None, "causal", "padding"])
+def test_what_torch_fuses_for_inference_is_written_out(norm_first, masked):
+    tape = LocalTape()
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first).eval()
+    x = torch.randn(2, 5, 8)
+    given = {
+        None: {},
+        "causal": {"src_mask": torch.ones(5, 5).triu(1).bool()},
+        "padding": {"src_key_padding_mask": torch.tensor([[False] * 5, [False] * 3 + [True] * 2])},
+    }[masked]
+    with torch.no_grad():
+        a, b = layer(x, **given), layer(tape.send(x), **given)
+        assert torch.allclose(a, tape.get(b), atol=1e-5)
+        attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+        px = tape.send(x)
+        (c, d), (e, f) = attention(x, x, x), attention(px, px, px)
+        assert torch.allclose(c, tape.get(e), atol=1e-5)
+        assert torch.allclose(d, tape.get(f), atol=1e-5)
+
+
 def test_no_grad_and_detach():
     tape = LocalTape()
     x = tape.send(X.clone().requires_grad_())

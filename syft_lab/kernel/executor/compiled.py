@@ -1,0 +1,216 @@
+"""A plan made ready to run on inputs of known look: every operation found in the table, its results' shapes and labels known,
+its size and time estimated, and when each value is used for the last time."""  # noqa: D209
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from syft_lab import ops, plans, record
+from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
+from syft_lab.plans import Node, Plan, Ref
+from syft_lab.record import Spec
+
+META = torch.device("meta")
+MAX_KINDS = 50_000
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """What is known of an operation on arguments that look so. ``skeleton`` is its text, with ``%`` for values."""
+
+    op: str
+    func: Any
+    outs: tuple[Spec | None, ...]
+    flops: float
+    bytes: int
+    random: bool
+    private: bool
+    grid: bool
+    skeleton: str
+    call: Callable[..., Sequence[Any]]
+
+
+@dataclass(slots=True)
+class Step:
+    """One operation of a plan: where its arguments come from, and which values are used for the last time (``last``)."""
+
+    kind: Kind
+    node: Node
+    reads: tuple[int, ...]
+    outs: tuple[int | None, ...]
+    fixed: list[Any]
+    slots: list[tuple[int, int]]
+    nested: list[tuple[int, Any]]
+    named: dict[str, Any]
+    seed: int | None
+    last: tuple[int, ...] = ()
+
+    def arguments(self, values: Mapping[int, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments as torch wants them."""
+        args = self.fixed.copy()
+        for i, n in self.slots:
+            args[i] = values[n].tensor
+        for i, template in self.nested:
+            args[i] = _filled(template, values)
+        return args, {k: _filled(v, values) for k, v in self.named.items()} if self.named else {}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Steps, with the most bytes and operations that they take, and how many values are kept."""
+
+    steps: tuple[Step, ...]
+    bytes: int
+    flops: float
+    outputs: int
+
+
+def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compiled:
+    """Check a plan and make it ready; raises RefusedOpError, PrivateValueError, UsageError or WireError."""
+    known: dict[int, Spec] = dict(enumerate(specs))
+    steps: list[Step] = []
+    flops = 0.0
+    for node in plan.nodes:
+        try:
+            step = _step(node, known, device)
+        except KeyError:
+            raise WireError(f"{node.op} reads a value that nothing makes") from None
+        flops += step.kind.flops
+        for number, spec in zip(step.outs, step.kind.outs, strict=True):
+            if number is not None and spec is not None:
+                known[number] = spec
+        steps.append(step)
+    keep, used, now, peak = set(plan.outputs), set(plan.outputs), 0, 0
+    for step in reversed(steps):
+        made = {o for o in step.outs if o is not None}
+        step.last = tuple({n for n in (*step.reads, *made) if n not in used})
+        used.update(step.reads)
+    sizes = {o: s.kind.bytes // max(1, len(s.outs)) for s in steps for o in s.outs if o is not None}
+    for step in steps:
+        now += step.kind.bytes
+        peak = max(peak, now)
+        now -= sum(sizes.get(n, 0) for n in step.last)
+    return Compiled(tuple(steps), peak, flops, len(keep))
+
+
+_KINDS: dict[Any, Kind] = {}
+
+
+def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
+    kwargs = node.kwargs
+    seed = kwargs.get("seed")
+    key: Any = (node.op, *[_key(a, known) for a in node.args], *[(k, _key(v, known)) for k, v in kwargs.items() if k != "seed"])
+    kind = _KINDS.get(key)
+    if kind is None:
+        if len(_KINDS) > MAX_KINDS:
+            _KINDS.clear()
+        kind = _KINDS[key] = _kind(node, known)
+    if kind.random != (type(seed) is int):
+        raise WireError("an operation that draws random numbers has a seed in its plan, and no other has")
+    if len(kind.outs) != len(node.outs):
+        raise WireError(f"{node.op} makes {len(kind.outs)} values")
+    fixed: list[Any] = []
+    slots: list[tuple[int, int]] = []
+    nested: list[tuple[int, Any]] = []
+    for i, arg in enumerate(node.args):
+        if type(arg) is Ref:
+            slots.append((i, arg.number))
+            fixed.append(None)
+        elif type(arg) is list and any(type(a) is Ref for a in arg):
+            nested.append((i, _template(arg, device)))
+            fixed.append(None)
+        else:
+            fixed.append(_template(arg, device))
+    named = {k: _template(v, device) for k, v in kwargs.items() if k != "seed"} if kwargs else {}
+    return Step(kind, node, tuple(plans.refs(node)), node.outs, fixed, slots, nested, named, seed)
+
+
+def _template(arg: Any, device: torch.device) -> Any:
+    kind = type(arg)
+    if kind in (int, float, bool, str) or arg is None or kind is Ref:
+        return arg
+    return record.decoded(arg, Ref, device, no_constant)
+
+
+def _filled(arg: Any, values: Mapping[int, Any]) -> Any:
+    if type(arg) is Ref:
+        return values[arg.number].tensor
+    return [_filled(a, values) for a in arg] if type(arg) is list else arg
+
+
+def _key(arg: Any, known: Mapping[int, Spec]) -> Any:
+    kind = type(arg)
+    if kind is Ref:
+        return known[arg.number]
+    if kind is list:
+        return tuple([_key(a, known) for a in arg])
+    return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
+
+
+def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
+    """What an operation makes of arguments that look so, by a run on meta tensors."""
+    func = ops.find(node.op)
+    specs = [record.decoded(a, known.__getitem__, META, no_constant) for a in node.args]
+    named = {k: record.decoded(v, known.__getitem__, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
+    how = record.How(node.op, func, False, False, False, None)
+    try:
+        outs, _ = record._known(how, specs, named)
+    except LabError:
+        raise
+    except Exception as error:
+        said = str(error).splitlines() or [type(error).__name__]
+        raise UsageError(f"{node.op}: {said[0][:300]}") from None
+    read = [known[n] for n in plans.refs(node)]
+    views = any(r.alias_info is not None for r in func._schema.returns)
+    size = 0 if views else sum(o.nbytes for o in outs if o is not None)
+    random = ops.is_random(node.op)
+    plain = node._replace(outs=(), kwargs={k: v for k, v in node.kwargs.items() if k != "seed"})
+    return Kind(
+        node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
+        any(o is not None and o.label.kind == "aggregate" for o in outs),
+        plans.line(plain, lambda n: "%").partition(" = ")[2], _caller(node.op, func, random),
+    )  # fmt: skip
+
+
+def _caller(op: str, func: Any, random: bool) -> Callable[..., Sequence[Any]]:
+    """How to call it: with its seed, and memory that nobody filled as zeros. Gives its results in a row."""
+    name = ops.packet(op)
+
+    def plainly(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        found = func(*args, **kwargs)
+        return (found,) if isinstance(found, torch.Tensor) else list(record._flat(found))
+
+    def zeroed(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        return (func(*args, **kwargs).zero_(),)
+
+    def seeded(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        state = torch.get_rng_state()
+        torch.manual_seed(seed or 0)
+        try:
+            return plainly(args, kwargs, seed)
+        finally:
+            torch.set_rng_state(state)
+
+    return seeded if random else zeroed if name.startswith(("empty", "new_empty")) else plainly
+
+
+def _flops(op: str, read: Sequence[Spec], outs: Sequence[Spec | None]) -> float:
+    """A rough count of operations: products for matrices and convolutions, entries for everything else."""
+    out = sum(math.prod(o.shape) for o in outs if o is not None)
+    name = ops.packet(op)
+    if name in ops.LINEAR and read:
+        return 2.0 * out * max(s.shape[-1] if s.shape else 1 for s in read)
+    if name.startswith("convolution") and len(read) > 1:
+        weight = read[-1].shape if name == "convolution_backward" else read[1].shape
+        return 2.0 * out * math.prod(weight[1:])
+    return float(out)
+
+
+def no_constant(position: int) -> Any:
+    """Constants travel as values."""
+    raise RefusedOpError("constants travel as values")

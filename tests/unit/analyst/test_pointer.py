@@ -1,0 +1,337 @@
+"""Pointers as people use them, on a virtual owner: models, plans, NumPy, habits, and mistakes in words."""
+
+import copy
+import gc
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.fx.experimental.proxy_tensor import make_fx
+
+import syft_lab as lab
+from syft_lab import errors
+
+
+@pytest.fixture(scope="module")
+def alice():
+    (owner,) = lab.virtual_owners("alice")
+    owner.publish(torch.rand(20, 3), "scans", bounds=(0, 1), tags=["oncology"], description="of hearts")
+    yield owner
+    owner.close()
+
+
+class Block(nn.Module):
+    def __init__(self, inside, out, stride):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inside, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
+        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
+        self.down = (
+            nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            if stride != 1 or inside != out
+            else nn.Identity()
+        )
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.down(x))
+
+
+def resnet18(classes=10):
+    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
+    inside = 64
+    for out, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(inside, out, stride), Block(out, out, 1)]
+        inside = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.places = nn.Embedding(50, 32), nn.Embedding(16, 32)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True, norm_first=True)
+        self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(32, 50)
+
+    def forward(self, x):
+        return self.head(self.body(self.words(x) + self.places.weight[: x.shape[1]]))
+
+
+@pytest.mark.parametrize("what", ["resnet18", "transformer"])
+def test_models_run_forward_and_backward_as_they_do_here(alice, what):
+    torch.manual_seed(0)
+    if what == "resnet18":
+        net, x, y = resnet18(), torch.randn(2, 3, 64, 64), torch.tensor([1, 7])
+    else:
+        net, x, y = Transformer(), torch.randint(0, 50, (2, 16)), torch.randint(0, 50, (2, 16))
+    twin = copy.deepcopy(net)
+    lab.send(twin, alice)
+    assert list(twin.state_dict()) == list(net.state_dict())
+    losses = []
+    for model, given, wanted in ((net, x, y), (twin, lab.send(x, alice), lab.send(y, alice))):
+        out = model(given)
+        loss = F.cross_entropy(out.flatten(0, -2), wanted.flatten())
+        loss.backward()
+        losses.append(loss)
+    assert torch.allclose(losses[0], losses[1].get(), rtol=1e-5)
+    for (name, p), q in zip(net.named_parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad.get(), rtol=1e-3, atol=1e-5), name
+    for (name, b), c in zip(net.named_buffers(), twin.buffers(), strict=True):
+        assert torch.allclose(b.float(), c.get().float(), atol=1e-5), name
+    twin.eval()
+    net.eval()
+    with torch.no_grad():
+        assert torch.allclose(net(x), twin(lab.send(x, alice)).get(), atol=1e-4)
+    twin.get()
+    assert all(type(p) is nn.Parameter for p in twin.parameters())
+
+
+def test_a_model_trained_on_private_data_does_not_come_back_by_get(alice):
+    net = lab.send(nn.Linear(3, 1), alice)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    net(alice["scans"]).square().mean().backward()
+    optimizer.step()
+    with pytest.raises(errors.PrivateValueError, match="request"):
+        net.get()
+    assert isinstance(net.weight, lab.PointerTensor)
+
+
+def test_modules_share_what_they_share(alice):
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[1].weight = net[0].weight
+    lab.send(net, alice)
+    assert net[1].weight is net[0].weight
+    net.get()
+    assert net[1].weight is net[0].weight
+
+
+def test_a_plan_is_recorded_once_and_is_what_make_fx_gives(alice):
+    calls = []
+
+    @lab.plan
+    def f(x, w):
+        calls.append(1)
+        return torch.relu(x @ w).sum(0), x.mean()
+
+    x, w = torch.randn(4, 5), torch.randn(5, 3)
+    px, pw = lab.send(x, alice), lab.send(w, alice)
+    for i in range(4):
+        a, b = f(px + i, pw)
+        assert torch.allclose(a.get(), torch.relu((x + i) @ w).sum(0))
+        assert torch.allclose(b.get(), (x + i).mean())
+    assert len(calls) == 1
+    graph = make_fx(lambda x, w: (torch.relu(x @ w).sum(0), x.mean()))(x, w)
+    assert lab.Plan.from_graph(graph).digest == f.plan.digest
+    f(lab.send(torch.randn(2, 5), alice), pw)
+    assert len(calls) == 2  # another shape
+    assert "aten.mm.default" in f.plan.text
+    assert f.plan._repr_html_().count("<rect") == 6
+    assert f.show() == f.plan.digest
+
+
+def test_eager_recording_and_a_captured_plan_are_the_same(alice):
+    x = lab.send(torch.randn(3, 3), alice)
+    alice.tape.flush()
+    y = (x.exp() + 1).sum()
+    nodes = list(alice.tape.nodes)
+    from syft_lab.plans import Plan
+
+    eager = Plan.of(nodes, [x.child.number], [y.child.number])
+    captured = lab.plan(lambda x: (x.exp() + 1).sum())
+    captured(x)
+    assert eager.digest == captured.plan.digest
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), lambda p: torch.optim.Adam(p, 0.01, capturable=False)],
+    ids=["sgd", "adam"],
+)
+def test_a_training_step_as_a_plan(alice, make):
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    twin = lab.send(copy.deepcopy(net), alice)
+    x, y = torch.randn(6, 5), torch.randint(0, 2, (6,))
+
+    def step(model, optimizer, x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    ours, theirs = make(net.parameters()), make(twin.parameters())
+    planned = lab.plan(lambda x, y: step(twin, theirs, x, y))
+    px, py = lab.send(x, alice), lab.send(y, alice)
+    for i in range(5):
+        here, there = step(net, ours, x + i, y), planned(px + i, py)
+        if make(net.parameters()).__class__ is torch.optim.SGD or i < 2:
+            assert torch.equal(here, there.get())
+    if isinstance(ours, torch.optim.SGD):
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            assert torch.equal(p, q.get())
+            assert torch.equal(p.grad, q.grad.get())
+        for p, q in zip(net.buffers(), twin.buffers(), strict=True):
+            assert torch.equal(p, q.get())
+
+
+def test_a_function_that_fails_leaves_everything_as_it_was(alice):
+    x = lab.send(torch.ones(3), alice)
+
+    @lab.plan
+    def broken(y):
+        x.add_(1)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        broken(x * 2)
+    assert torch.equal(x.get(), torch.ones(3))
+    assert torch.equal((x + 1).get(), torch.full((3,), 2.0))
+
+
+def test_what_a_plan_writes_into_is_written(alice):
+    total, base = lab.send(torch.zeros(3), alice), lab.send(torch.arange(6.0), alice)
+    view = base[1:4]
+
+    @lab.plan
+    def add(y):
+        total.add_(y)
+        view.mul_(2)
+        return y * 2
+
+    one = lab.send(torch.ones(3), alice)
+    for _ in range(3):
+        add(one)
+    assert torch.equal(total.get(), torch.full((3,), 3.0))
+    assert torch.equal(base.get(), torch.tensor([0.0, 8.0, 16.0, 24.0, 4.0, 5.0]))
+    assert torch.equal(view.get(), torch.tensor([8.0, 16.0, 24.0]))
+
+
+def test_functions_of_numpy_work_on_pointers(alice):
+    a = np.arange(12.0).reshape(3, 4)
+    x = lab.send(torch.from_numpy(a), alice)
+    for function in (
+        np.sum,
+        np.mean,
+        np.exp,
+        np.sqrt,
+        np.max,
+        np.min,
+        np.prod,
+        np.abs,
+        np.transpose,
+        np.cos,
+        np.std,
+        np.var,
+        np.square,
+    ):
+        assert np.allclose(function(x).get().numpy(), function(a)), function
+    assert np.allclose(np.sum(x, axis=1, keepdims=True).get().numpy(), a.sum(1, keepdims=True))
+    assert np.allclose(np.add(x, 2).get().numpy(), a + 2)
+    assert np.allclose((a + x).get().numpy(), a + a)
+    assert np.allclose(np.concatenate([x, x]).get().numpy(), np.concatenate([a, a]))
+    assert np.allclose(np.maximum(x, a[::-1].copy()).get().numpy(), np.maximum(a, a[::-1]))
+    assert np.allclose(np.where(x > 3, x, 0).get().numpy(), np.where(a > 3, a, 0))
+    with pytest.raises(errors.RefusedOpError, match="torch"):
+        np.interp(x, x, x)
+    with pytest.raises(errors.PrivateValueError):
+        np.asarray(x)
+
+
+def test_the_chain_of_a_pointer(alice):
+    x = lab.send(torch.arange(6.0).reshape(2, 3), alice)
+    row = x[0]
+    assert x.location is alice
+    assert x.child.owner == "alice"
+    assert x.parent is None
+    assert torch.equal(row.parent.get(), x.get())
+    assert row.label.kind == "public"
+    assert x.label.sources == ()
+    assert {x.state, alice["scans"].state} == {"at the owner"}
+
+
+def test_send_and_get_are_methods_of_tensors_and_modules_where_the_names_are_free(alice):
+    assert alice.tape is not None
+    x = torch.ones(2, requires_grad=True).send(alice)
+    assert x.requires_grad
+    assert x.is_leaf
+    (x * 3).sum().backward()
+    assert torch.equal(x.grad.get(), torch.full((2,), 3.0))
+    assert x.get().requires_grad
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "way"),
+    [
+        (lambda a: lab.send([1, 2], a), errors.UsageError, "from_numpy"),
+        (lambda a: lab.send(torch.ones(2), "alice"), errors.UsageError, "connected"),
+        (lambda a: lab.send(torch.eye(3).to_sparse(), a), errors.UsageError, "to_dense"),
+        (lambda a: lab.send(torch.empty(3, device="meta"), a), errors.UsageError, "no values"),
+        (lambda a: lab.send(lab.send(torch.ones(2), a), a), errors.UsageError, "already"),
+        (lambda a: lab.send(torch.ones(2), a).release(epsilon=1.0), errors.UsageError, "get"),
+        (lambda a: a["scans"].request(reason=" "), errors.UsageError, "why"),
+        (lambda a: a["scans"].release(epsilon=1.0), errors.PrivateValueError, "clamp"),
+        (lambda a: a["scans"].clamp(0, 1).mean().release(epsilon=-1), errors.UsageError, "epsilon"),
+        (lambda a: torch.save(lab.send(torch.ones(2), a), "x.pt"), errors.UsageError, "pickled"),
+        (lambda a: lab.plan(lambda x: x)(torch.ones(2)), errors.UsageError, "pointer"),
+
+
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_clear_line(alice, what, error, way, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=way):
+        what(alice)
+
+
+def test_two_owners_do_not_mix(alice):
+    (bob,) = lab.virtual_owners("bob")
+    try:
+        with pytest.raises(errors.OtherOwnerError, match=r"alice.*bob|bob.*alice"):
+            lab.send(torch.ones(2), alice) + lab.send(torch.ones(2), bob)
+        net = lab.send(nn.Linear(2, 2), bob)
+        with pytest.raises(errors.OtherOwnerError):
+            net(lab.send(torch.ones(1, 2), alice))
+    finally:
+        bob.close()
+
+
+def test_deep_copies_are_values_of_their_own(alice):
+    net = lab.send(nn.Linear(2, 2), alice)
+    other = copy.deepcopy(net)
+    assert isinstance(other.weight, nn.Parameter)
+    with torch.no_grad():
+        other.weight.zero_()
+    assert other.weight.get().abs().sum() == 0
+    assert net.weight.get().abs().sum() > 0
+
+
+def test_pointers_let_go_are_freed_at_the_owner(alice):
+    runner = alice.host._tensors.seats()[0][1]._host._runner
+    gc.collect()
+    alice.tape.flush()
+    x = lab.send(torch.ones(1000), alice)
+    x.get()
+    before = len(runner.space.held)
+    kept = [x + i for i in range(20)]
+    kept[-1].get()
+    assert len(runner.space.held) == before + 20
+    del kept
+    gc.collect()
+    (x + 1).get()
+    gc.collect()
+    alice.tape.flush()
+    x.get()
+    assert len(runner.space.held) <= before + 1
+
+
+def test_a_data_owner_of_this_process_answers_tables_too(alice):
+    import pandas as pd
+
+    alice.publish(pd.DataFrame({"x": np.arange(50.0) % 7}), "tab", bounds={"x": (0, 7)})
+    assert alice.search("hearts") == ["scans"]
+    assert abs(alice["tab"]["x"].mean().release(epsilon=50).value - (np.arange(50) % 7).mean()) < 1
+    assert alice["tab"].to_tensor(["x"]).shape == (50, 1)
+    assert alice.host.audit.verify()
