@@ -123,7 +123,7 @@ def _training(session: Any, rounds: int) -> list[Row]:
     px, py = lab.send(images, session), lab.send(labels, session)
     (px.sum() + py.sum()).get()
     here, eager, planned = [], [], []
-    for _ in range(2 * rounds):
+    for _ in range(4 * rounds):
         mine, theirs, third = copy.deepcopy(net), lab.send(copy.deepcopy(net), session), lab.send(copy.deepcopy(net), session)
         theirs[0].weight.get(), third[0].weight.get()
         here.append(_timed(lambda m=mine: train(m, images, labels, lambda f: f)))

@@ -27,7 +27,7 @@ from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
 
-LARGE_CONSTANT = 10 << 20
+LARGE_CONSTANT, MAX_CACHE = 10 << 20, 8_192
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
@@ -52,7 +52,7 @@ class Spec:
         key = (tuple(t.shape), tuple(t.stride()), t.storage_offset() if offset is None else offset, t.dtype, label)
         found = cls._all.get(key)
         if found is None:
-            if len(cls._all) > 100_000:
+            if len(cls._all) > 4 * MAX_CACHE:
                 cls._all.clear()
             found = cls._all[key] = cls(*key)
         return found
@@ -298,7 +298,7 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     if found is None:
         found = _known(known, specs, named)
         if key is not None:
-            if len(_CACHE) > 50_000:
+            if len(_CACHE) > MAX_CACHE:
                 _CACHE.clear()
             _CACHE[key] = found
     outs, result = found

@@ -41,7 +41,7 @@ class LocalTape(Tape):
         live = plans.alive(nodes, wanted)
         inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
         self.last = Plan.of(live, inputs, wanted)
-        return self.runner.run(self.last.canonical, inputs, wanted, sorted(gone - pending))
+        return self.runner.run(plans.parse(self.last.canonical), inputs, wanted, sorted(gone - pending))
 
     def held(self, pointer):
         """What the owner holds of a pointer."""

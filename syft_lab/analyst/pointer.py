@@ -81,7 +81,7 @@ class PointerTensor(Recorded):
         tape = self._tape
         if tape.dead is not None:
             return "lost"
-        return "recorded, not sent yet" if self._value.number not in tape._remote else "at the owner"
+        return "recorded, not sent yet" if tape.waits(self._value.number) else "at the owner"
 
     # Its values
 

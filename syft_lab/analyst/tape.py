@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from syft_lab.analyst.session import Session
 
 BATCH, IDLE_SECONDS, WINDOW, PART = 1024, 0.5, 8, 8 << 20
+RUNS, PLANS = 256, 128  # a message; remembered as known to the owner, who remembers more
 ANSWER_SECONDS, PATIENCE_SECONDS = 600.0, 20.0
 HISTORY, ORIGINS = 20_000, 64 << 20
 Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
@@ -53,6 +54,16 @@ class Dataset:
     name: str
     version: int
     columns: tuple[str, ...]
+
+
+class _Run(NamedTuple):
+    """A plan, what it runs on and makes, what to free then, and whether the owner keeps it for the next time."""
+
+    plan: Plan
+    inputs: list[int]
+    outputs: list[int]
+    free: list[int]
+    kept: bool
 
 
 class SessionTape(Tape):
@@ -76,6 +87,8 @@ class SessionTape(Tape):
         self.made: OrderedDict[int, Node] = OrderedDict()
         self.origins: dict[int, Dataset | torch.Tensor] = {}
         self._kept = 0
+        self._runs: list[_Run] = []  # made ready, and not sent yet
+        self._waiting = 0
         self.holding: dict[int, Value] = {}
 
     # Recording
@@ -102,7 +115,7 @@ class SessionTape(Tape):
     def grown(self) -> None:
         """Send when there is enough, or nothing more comes for a while."""
         self._last = time.monotonic()
-        if len(self.nodes) >= BATCH:
+        if len(self.nodes) + self._waiting >= BATCH:
             self.flush()
         elif not self._waking:
             self._waking = True
@@ -111,7 +124,7 @@ class SessionTape(Tape):
     def _wake(self) -> None:
         """On the loop: look whether the recording has come to rest."""
         left = self._last + IDLE_SECONDS - time.monotonic()
-        if not self.nodes and not self.freed:
+        if not self.nodes and not self.freed and not self._runs:
             self._waking = False
         elif left > 0:
             self.session.loop.call_later(left + 0.01, self._wake)
@@ -155,53 +168,64 @@ class SessionTape(Tape):
 
     def run(self, plan: Plan, inputs: Sequence[int]) -> list[Value]:
         """Run a plan that was captured: sent whole once, then by its digest. Gives its outputs."""
-        if self.nodes:
-            self.flush()
-        made = [self.new() for _ in plan.outputs]
         with self.lock:
+            self._close_batch()
+            made = [self.new() for _ in plan.outputs]
             numbers = [v.number for v in made]
-            free = sorted(self._remote.intersection(self.freed))
-            self._remote.difference_update(free)
-            self.freed.clear()
-            self._run(plan, inputs, numbers, free)
+            self._runs.append(_Run(plan, list(inputs), numbers, [], True))
             self._remote.update(numbers)
             self.recorded += len(plan.nodes)
+            self._waiting += len(plan.nodes)
+        self.grown()
         return made
 
-    def _run(self, plan: Plan, inputs: Sequence[int], outputs: Sequence[int], free: Sequence[int]) -> None:
-        known = plan.digest in self._plans
-        self._plans[plan.digest] = None
-        self._plans.move_to_end(plan.digest)
-        while len(self._plans) > 32:  # fewer than the owner keeps
-            self._plans.popitem(last=False)
-        facts = {"inputs": list(inputs), "outputs": list(outputs), "free": list(free), "plan": plan.digest}
-        payload = [canonical.dumps(facts), b"" if known else plan.canonical]
-        self.queue(m.Run(self.space, 0, payload=payload), m.Ran, outputs)
+    def _close_batch(self) -> None:
+        """Make a plan of what was recorded, without what nobody holds any more; it waits to be sent."""
+        nodes, self.nodes = self.nodes, []
+        gone = set(self.freed)
+        self.freed.clear()
+        free = sorted(gone & self._remote)
+        self._remote.difference_update(free)
+        if not nodes and not free:
+            return
+        pending = {out for node in nodes for out in node.outs if out is not None}
+        wanted = [n for n in sorted(pending) if n not in gone]
+        live = plans.alive(nodes, wanted)
+        inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
+        for node in live:
+            for out in node.outs:
+                if out is not None:
+                    self.made[out] = node
+        while len(self.made) > HISTORY:
+            self.made.popitem(last=False)
+        self._remote.update(wanted)
+        self._runs.append(_Run(Plan.of(live, inputs, wanted), inputs, wanted, free, False))
 
     def flush(self) -> None:
-        """Send what was recorded, without what nobody holds any more."""
+        """Send what was recorded."""
         with self.lock:
             self.check()
-            nodes, self.nodes = self.nodes, []
-            gone = set(self.freed)
-            self.freed.clear()
-            pending = {out for node in nodes for out in node.outs if out is not None}
-            free = sorted(gone & self._remote)
-            self._remote.difference_update(free)
-            if not nodes and not free:
-                return
-            wanted = [n for n in sorted(pending) if n not in gone]
-            live = plans.alive(nodes, wanted)
-            inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
-            made = Plan.of(live, inputs, wanted)
-            for node in live:
-                for out in node.outs:
-                    if out is not None:
-                        self.made[out] = node
-            while len(self.made) > HISTORY:
-                self.made.popitem(last=False)
-            self._remote.update(wanted)
-            self._run(made, inputs, wanted, free)
+            self._close_batch()
+            runs, self._runs, self._waiting = self._runs, [], 0
+            for start in range(0, len(runs), RUNS):
+                self._send_runs(runs[start : start + RUNS])
+
+    def _send_runs(self, runs: Sequence[_Run]) -> None:
+        """Send plans with what they run on: those that were captured once, the others each time."""
+        sent: list[bytes] = []
+        said = []
+        for run in runs:
+            name = run.plan.digest if run.kept else f"#{len(sent)}"
+            if not run.kept or name not in self._plans:
+                sent.append(run.plan.canonical)
+            if run.kept:
+                self._plans[name] = None
+                self._plans.move_to_end(name)
+            said.append({"inputs": run.inputs, "outputs": run.outputs, "free": run.free, "plan": name})
+        while len(self._plans) > PLANS:
+            self._plans.popitem(last=False)
+        head = canonical.dumps({"runs": said, "plans": [len(p) for p in sent]})
+        self.queue(m.Run(self.space, 0, payload=[head, b"".join(sent)]), m.Ran, [o for run in runs for o in run.outputs])
 
     # Sending
 
@@ -327,6 +351,10 @@ class SessionTape(Tape):
         assert whole is not None  # noqa: S101 - there is a first part
         found = whole[: spec.nbytes].view(spec.dtype) if spec.nbytes else torch.empty(0, dtype=spec.dtype)
         return found.reshape(spec.shape) if math.prod(spec.shape) else torch.empty(spec.shape, dtype=spec.dtype)
+
+    def waits(self, number: int) -> bool:
+        """Whether a value is recorded, and not sent."""
+        return number not in self._remote or any(number in run.outputs for run in self._runs)
 
     def close(self) -> None:
         """The session ends: nothing more is sent."""

@@ -29,7 +29,7 @@ from syft_lab.kernel.store import Store
 from syft_lab.wire import messages as m
 
 PART = 8 << 20
-SPACES, KEPT_REPLIES, TURN_SECONDS, IDLE_SECONDS = 4, 64, 60.0, 1800.0
+MAX_RUNS, SPACES, KEPT_REPLIES, TURN_SECONDS, IDLE_SECONDS = 1024, 4, 64, 60.0, 1800.0
 Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
 Start = Callable[[Limits], Host]
 
@@ -176,8 +176,8 @@ class Tensors:
 
     def _do(self, analyst: Analyst, seat: Seat, message: Ordered) -> m.Message:
         if isinstance(message, m.Run):
-            facts, given = _frames(message.payload)
-            found, _ = seat.call("run", facts, [given])
+            runs, given = _frames(message.payload)
+            found, _ = seat.call("run", {"runs": runs}, given)
             return m.Ran(canonical.dumps(found))
         if isinstance(message, m.Put):
             (part,) = message.payload or (b"",)
@@ -249,13 +249,35 @@ def as_array(data: bytes, dtype: str, shape: Sequence[int]) -> Any:
     return np.frombuffer(data, np.dtype("?" if dtype == "bool" else dtype)).reshape(shape)
 
 
-def _frames(payload: Sequence[Any]) -> tuple[dict[str, Any], bytes]:
+def _frames(payload: Sequence[Any]) -> tuple[list[dict[str, Any]], list[memoryview]]:
+    """The runs of a message, and the plans that came with them."""
     if len(payload) != 2:
         raise WireError("a run has two frames")
-    facts = canonical.loads(bytes(payload[0]), limit=16 << 20)
+    said, whole = canonical.loads(bytes(payload[0]), limit=16 << 20), memoryview(payload[1]).cast("B")
+    if (
+        not isinstance(said, dict)
+        or set(said) != {"runs", "plans"}
+        or not _whole(said["plans"])
+        or len(said["plans"]) > MAX_RUNS
+    ):
+        raise WireError("a run has runs, and the sizes of the plans that come with it")
     lists = ("inputs", "outputs", "free")
-    if not isinstance(facts, dict) or set(facts) != {*lists, "plan"} or not isinstance(facts["plan"], str):
-        raise WireError("a run has inputs, outputs, what to free, and a plan")
-    if not all(isinstance(facts[k], list) and all(type(n) is int for n in facts[k]) for k in lists):
-        raise WireError("the values of a run are numbers")
-    return facts, bytes(payload[1])
+    runs = said["runs"]
+    if not isinstance(runs, list) or len(runs) > MAX_RUNS:
+        raise WireError(f"a message has at most {MAX_RUNS} runs")
+    for run in runs:
+        if not isinstance(run, dict) or set(run) != {*lists, "plan"} or not isinstance(run["plan"], str):
+            raise WireError("a run has inputs, outputs, what to free, and a plan")
+        if not all(_whole(run[k]) for k in lists):
+            raise WireError("the values of a run are numbers")
+    if sum(said["plans"]) != whole.nbytes or min(said["plans"], default=0) < 0:
+        raise WireError("the plans of a message are as long as it says")
+    given, at = [], 0
+    for size in said["plans"]:
+        given.append(whole[at : at + size])
+        at += size
+    return runs, given
+
+
+def _whole(found: Any) -> bool:
+    return isinstance(found, list) and all(type(n) is int for n in found)

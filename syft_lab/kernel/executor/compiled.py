@@ -16,7 +16,7 @@ from syft_lab.plans import Node, Plan, Ref
 from syft_lab.record import Spec
 
 META = torch.device("meta")
-MAX_KINDS = 50_000
+MAX_KINDS = 8_192
 
 
 @dataclass(slots=True, frozen=True)

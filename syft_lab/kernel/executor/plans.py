@@ -37,8 +37,7 @@ class Host(Protocol):
 def answer(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames, tensor: Any = None) -> tuple[Any, Frames]:
     """What each command is."""
     if do == "run":
-        given = bytes(frames[0]) if frames and len(frames[0]) else str(facts["plan"])
-        return runner.run(given, facts["inputs"], facts["outputs"], facts["free"]), ()
+        return runner.run_all(facts["runs"], [bytes(f) for f in frames]), ()
     if do == "put":
         runner.put(facts["value"], facts["dtype"], facts["shape"], facts["start"], frames[0])
         return {"lost": ""}, ()

@@ -30,8 +30,8 @@ from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
 from syft_lab.record import Spec
 
-MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 64, 2e9
-LINES = 400
+MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 256, 2e9
+LINES, COMPILED = 400, 64
 
 
 @dataclass(slots=True)
@@ -55,6 +55,15 @@ class Quota:
 
 
 @dataclass
+class Partial:
+    """A tensor that is coming in: its bytes, how many are there, and their digest."""
+
+    whole: torch.Tensor
+    at: int = 0
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
+@dataclass
 class Space:
     """The values of one session. ``same`` finds one that would be computed again."""
 
@@ -63,7 +72,7 @@ class Space:
     plans: OrderedDict[str, Plan] = field(default_factory=OrderedDict)
     compiled: OrderedDict[Any, Compiled] = field(default_factory=OrderedDict)
     history: deque[weakref.ref[Made]] = field(default_factory=deque)
-    partial: dict[int, tuple[torch.Tensor, int]] = field(default_factory=dict)
+    partial: dict[int, Partial] = field(default_factory=dict)
     ran: int = 0
     counted: int = 0  # no fewer bytes than are held
 
@@ -96,30 +105,32 @@ class Runner:
         size, part = math.prod(shape) * kind.itemsize, memoryview(data).cast("B")
         if start == 0:
             self._room(size)
-            self.space.partial[number] = (torch.empty(size, dtype=torch.uint8), 0)
-        whole, at = self.space.partial.get(number, (None, -1))
-        if whole is None or at != start or start + part.nbytes > size or whole.numel() != size:
+            self.space.partial[number] = Partial(torch.empty(size, dtype=torch.uint8))
+        found = self.space.partial.get(number)
+        if found is None or found.at != start or start + part.nbytes > size or found.whole.numel() != size:
             raise WireError("a part of a tensor came out of order")
+        whole = found.whole
         if part.nbytes:
             whole.numpy()[start : start + part.nbytes] = np.frombuffer(part, np.uint8)
-        self.space.partial[number] = (whole, start + part.nbytes)
+            found.digest.update(part)  # while the next part is on its way
+        found.at += part.nbytes
         if start + part.nbytes == size:
             del self.space.partial[number]
             if kind is torch.bool and size and int(whole.max()) > 1:
                 raise WireError("a boolean is neither true nor false")
-            digest = hashlib.sha256(whole.numpy().tobytes() if size < 1 << 16 else memoryview(whole.numpy())).hexdigest()[:32]
-            about = f"constant {dtype}{list(shape)} {digest}"
+            about = f"constant {dtype}{list(shape)} {found.digest.hexdigest()[:32]}"
             tensor = whole.view(kind).reshape(tuple(shape)) if size else torch.empty(tuple(shape), dtype=kind)
             self._hold(number, tensor.to(self.device), PUBLIC, Made(about))
 
     # Plans
 
-    def run(self, given: bytes | str, inputs: Sequence[int], outputs: Sequence[int], free: Sequence[int]) -> dict[str, Any]:
-        """Run a plan (its canonical form, or the digest of one that came before) on held values; keep what is asked for.
+    def run(
+        self, found: Plan, inputs: Sequence[int], outputs: Sequence[int], free: Sequence[int], digest: str = ""
+    ) -> dict[str, Any]:
+        """Run a plan on held values, and keep what is asked for. With a ``digest`` it stays ready for the next time.
 
         Gives what became of it: {"lost": why} for outputs that failed on public values alone.
         """
-        digest, found = self._plan(given)
         if len(inputs) != found.inputs or len(outputs) != len(found.outputs) or len({*outputs}) != len(outputs):
             raise WireError("a plan is run with as many inputs and outputs as it has")
         if any(type(o) is not int or o in self.space.held or o in self.space.partial for o in outputs):
@@ -149,26 +160,33 @@ class Runner:
                 del self.space.same[held.made.key]
             self.space.partial.pop(number, None)
 
-    def _plan(self, given: bytes | str) -> tuple[str, Plan]:
-        known = self.space.plans
-        if isinstance(given, str):
-            if given not in known:
+    def run_all(self, runs: Sequence[Mapping[str, Any]], given: Sequence[bytes]) -> dict[str, Any]:
+        """Run several plans in order. ``plan`` is ``#0`` for the first of those ``given``, or the digest of a kept one."""
+        came = [plans.parse(g) for g in given]
+        digests = {"sha256:" + hashlib.sha256(g).hexdigest(): p for g, p in zip(given, came, strict=True)}
+        known, lost = self.space.plans, ""
+        for run in runs:
+            name = run["plan"]
+            if name[:1] == "#" and name[1:].isdecimal() and int(name[1:]) < len(came):
+                plan, keep = came[int(name[1:])], ""
+            elif name in digests or name in known:
+                plan, keep = known.setdefault(name, digests.get(name) or known[name]), name
+                known.move_to_end(name)
+            else:
                 raise UsageError("this plan is not known here; send it whole")
-            known.move_to_end(given)
-            return given, known[given]
-        digest = "sha256:" + hashlib.sha256(given).hexdigest()
-        if digest not in known:
-            known[digest] = plans.parse(given)
             while len(known) > PLANS:
                 known.popitem(last=False)
-        return digest, known[digest]
+            lost = self.run(plan, run["inputs"], run["outputs"], run["free"], keep)["lost"] or lost
+        return {"lost": lost}
 
     def _compiled(self, digest: str, plan: Plan, specs: list[Spec]) -> Compiled:
         """A plan made ready for inputs that look so; most come again."""
+        if not digest:
+            return compiled(plan, specs, self.device)
         key, known = (digest, *specs), self.space.compiled
         if key not in known:
             known[key] = compiled(plan, specs, self.device)
-            while len(known) > PLANS:
+            while len(known) > COMPILED:
                 known.popitem(last=False)
         return known[key]
 
@@ -282,7 +300,7 @@ class Runner:
                 "said": str(spec.label), "digest": held.made.digest.hex(), "text": story(held.made, LINES),
                 "code": story(held.made, LINES, code=True), "lost": held.why}  # fmt: skip
 
-    def fetch(self, number: int, start: int, length: int, private: bool = False) -> bytes:
+    def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
         """Bytes of a value. Without ``private`` (the owner's decision) a public one only; raises PrivateValueError."""
         held = self._get(number)
         if not private and held.spec.label.kind != "public":
@@ -290,7 +308,7 @@ class Runner:
         if held.tensor is None:
             raise FailedError(held.why if held.spec.label.kind == "public" or private else "this value could not be computed")
         flat = held.tensor.detach().resolve_conj().resolve_neg().contiguous().cpu().reshape(-1).view(torch.uint8)
-        return bytes(memoryview(flat[start : start + length].numpy()))
+        return memoryview(flat[start : start + length].numpy())
 
     def aggregate(self, number: int) -> dict[str, Any]:
         """The integers of an aggregate and what one person moves them by, for a release under noise."""
@@ -309,7 +327,7 @@ class Runner:
     def bytes(self) -> int:
         """Bytes of memory that values hold; views count once."""
         seen: dict[int, int] = {}
-        partial = sum(int(w.nbytes) for w, _ in self.space.partial.values())
+        partial = sum(int(p.whole.nbytes) for p in self.space.partial.values())
         for held in self.space.held.values():
             if held.tensor is not None:
                 storage = held.tensor.untyped_storage()

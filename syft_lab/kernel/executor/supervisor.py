@@ -185,6 +185,8 @@ class Executor:
         """Start a child that runs plans on ``device``; raises StateError where there is none to be had."""
         control = self._server(plans=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         spec = {"plans": {"device": device}, "level": self.level.name, "limits": asdict(limits)}
         lost = StateError("the process that runs plans could not be started; ask the owner")
         try:
