@@ -1,4 +1,4 @@
-"""``python -m benchmarks [wire|debits|questions|cells|deciding|tensors] [--json] [--rounds N]``: one table, baselines beside."""
+"""``python -m benchmarks [AREA …] [--json] [--rounds N]``: one table, baselines beside."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ def _training(session: Any, rounds: int) -> list[Row]:
         planned.append(_timed(lambda m=third: train(m, px, py, lab.plan).get()))
     ours = min(here)
     return [
-        Row("CNN, 200 steps of 64, as typed", min(eager), ours, "s", "torch here, one thread", "torch", "≤ 1.3×", min(eager) <= 1.3 * ours),
+        Row("CNN, 200 steps of 64, as typed", min(eager), ours, "s", "torch here, one thread", "torch", "≤ 1.3×",
+            min(eager) <= 1.3 * ours),
         Row("CNN, 200 steps, a plan sent once", min(planned), ours, "s", "torch here, one thread", "torch", "≤ 1.1×",
             min(planned) <= 1.1 * ours),
     ]  # fmt: skip
@@ -146,7 +147,9 @@ def _inference(session: Any) -> Row:
     with torch.no_grad():
         twin(x).get()
         ours, here = interleaved(lambda: twin(x + 0.0).get(), lambda: net(images + 0.0), 3, 1)
-    return Row("ResNet-18, four images of 224×224", ours, here, "s", "torch here, one thread", "torch", "≤ 1.1×", ours <= 1.1 * here)
+    return Row(
+        "ResNet-18, four images of 224×224", ours, here, "s", "torch here, one thread", "torch", "≤ 1.1×", ours <= 1.1 * here
+    )
 
 
 def _memory(session: Any) -> Row:
@@ -159,7 +162,8 @@ def _memory(session: Any) -> Row:
     def held() -> float:
         gc.collect()
         (x + 1).sum().get()
-        return max(int(line.split()[1]) for p in children for line in _read(p / "status").splitlines() if line.startswith("RssAnon")) / 1024
+        lines = [line for p in children for line in _read(p / "status").splitlines() if line.startswith("RssAnon")]
+        return max(int(line.split()[1]) for line in lines) / 1024
 
     found = []
     for steps in (1_000, 9_000):
@@ -168,7 +172,16 @@ def _memory(session: Any) -> Row:
             F.mse_loss(net(x), y).backward()
             optimizer.step()
         found.append(held())
-    return Row("memory after 10 000 training steps", found[1], found[0], "MB", "after 1 000", "the model", "≤ 1.05×", found[1] <= 1.05 * found[0])
+    return Row(
+        "memory after 10 000 training steps",
+        found[1],
+        found[0],
+        "MB",
+        "after 1 000",
+        "the model",
+        "≤ 1.05×",
+        found[1] <= 1.05 * found[0],
+    )
 
 
 def _read(path: Path) -> str:

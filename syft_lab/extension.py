@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from syft_lab.kernel.magics import OwnerMagics
 from syft_lab.widgets import route
 
 _WORDS = {
-    "%owner": ("start", "stop", "status", "--listen", "--advertise"),
+    "%owner": ("start", "stop", "status", "--listen", "--advertise", "--device"),
     "%connect": ("--as", "--timeout"),
     "%budget": (),
     "%requests": ("list", "show", "fetch", "comment", "cancel", "--owner"),
@@ -29,6 +33,35 @@ def load(shell: Any) -> None:
     shell.register_magics(OwnerMagics, AnalystMagics)
     route.install(getattr(shell, "kernel", None))
     shell.Completer.custom_matchers.append(complete)
+    _with_torch()
+
+
+def _with_torch() -> None:
+    """Give torch's tensors and modules `send`, now or as soon as somebody imports torch; nobody waits for it otherwise."""
+    if "torch" in sys.modules:
+        import_module("syft_lab.analyst.pointer").install()
+    elif not any(isinstance(finder, _WhenTorchComes) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WhenTorchComes())
+
+
+class _WhenTorchComes(MetaPathFinder):
+    """Finds torch as Python would, and has `install` called once it is there."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        found = find_spec(name)
+        if found is None or found.loader is None:
+            return found
+        execute = found.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            execute(module)
+            import_module("syft_lab.analyst.pointer").install()
+
+        found.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return found
 
 
 @context_matcher()  # type: ignore[untyped-decorator]

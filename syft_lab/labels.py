@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from syft_lab.ops import POINTWISE, SHAPE_ONLY, SHAPE_ONLY_RANDOM, packet
+from syft_lab.ops import ALLOWED, POINTWISE, REASONS, SHAPE_ONLY, SHAPE_ONLY_RANDOM, packet
 
 Bounds = tuple[float, float]
 MAX_SOURCES = 16
@@ -269,6 +269,7 @@ def _view(step: _Step) -> Label | None:
 
 
 def _permuted(step: _Step) -> Label | None:
+    """Axes in another order: the records' goes with them."""
     x, ndim = step.first, len(step.first.shape)
     if x.label.kind == "aggregate":
         return x.label
@@ -286,6 +287,7 @@ def _permuted(step: _Step) -> Label | None:
 
 
 def _unsqueezed(step: _Step) -> Label | None:
+    """An axis of length 1 more."""
     x, ndim = step.first, len(step.first.shape)
     if x.label.kind != "rows":
         return x.label if x.label.kind == "aggregate" else None
@@ -293,6 +295,7 @@ def _unsqueezed(step: _Step) -> Label | None:
 
 
 def _squeezed(step: _Step) -> Label | None:
+    """Axes of length 1 fewer."""
     x = step.first
     if x.label.kind != "rows":
         return x.label if x.label.kind == "aggregate" else None
@@ -304,6 +307,7 @@ def _squeezed(step: _Step) -> Label | None:
 
 
 def _expanded(step: _Step) -> Label | None:
+    """Repeated along other axes than that of the records."""
     x = step.first
     axis = len(step.out.shape) - len(x.shape) + x.label.axis
     if x.label.kind != "rows" or step.out.shape[axis] != x.shape[x.label.axis]:
@@ -379,6 +383,7 @@ def _layer(step: _Step) -> Label | None:
 
 
 def _convolution(step: _Step) -> Label | None:
+    """A convolution of each record, with public weights."""
     x, weight = step.args[0], step.args[1]
     return _layer(step) if len(x.shape) == len(weight.shape) else None  # without a batch the first axis is the channels
 
@@ -410,3 +415,33 @@ _RULES: dict[str, Callable[[_Step], Label | None]] = {
 }  # fmt: skip
 # `linalg_vector_norm` and `logsumexp` name their axes second or third; only what `_dims` reads is used.
 del _RULES["linalg_vector_norm"]
+
+
+def page() -> str:
+    """docs/operations.md: every operation of the table, and what its rule says."""
+    lines = [
+        "# Operations that pointers have, and what they do to labels",
+        "",
+        "Made by `python -m syft_lab.labels`; a test compares. Each operation of torch becomes some of these; in place, as the",
+        "function that makes a new value. Where all that an operation reads is public, so is what it makes.",
+        "",
+        "| rule | what it keeps | operations |",
+        "|---|---|---|",
+    ]
+    groups: dict[str, list[str]] = {}
+    for name in sorted(ALLOWED):
+        rule = _RULES.get(name)
+        public = name in SHAPE_ONLY or name in SHAPE_ONLY_RANDOM
+        said = (rule.__doc__ or "").split("\n")[0] if rule else ""
+        groups.setdefault("shape" if public else f"{rule.__name__.strip('_')}|{said}" if rule else "none", []).append(name)
+    for key, names in groups.items():
+        rule_name, _, said = key.partition("|")
+        said = {"shape": "It looks at shapes and types alone: public.", "none": "Private."}.get(key, said)
+        lines.append(f"| {rule_name} | {said} | {' '.join(f'`{n}`' for n in names)} |")
+    lines += ["", "Refused, and why:", "", "| operation | why |", "|---|---|"]
+    lines += [f"| `{name}` | {why} |" for name, why in sorted(REASONS.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -22,11 +22,9 @@ import torch
 
 from syft_lab import canonical, plans
 from syft_lab.errors import (
-    BusyError,
     ConnectionLost,
     KeyMismatchError,
     LabError,
-    RefusedError,
     StalePointerError,
     UnreachableError,
 )
@@ -106,7 +104,7 @@ class SessionTape(Tape):
 
     def check(self) -> None:
         """Raises StalePointerError where this tape is dead."""
-        if isinstance(self.dead, BusyError | RefusedError | ConnectionLost):
+        if self.dead is not None and not isinstance(self.dead, StalePointerError):
             raise type(self.dead)(str(self.dead))
         if self.dead is not None:
             raise StalePointerError(f"{self.dead}. What pointers stood for is gone at {self.owner}: pointer.recompute() "
@@ -140,18 +138,21 @@ class SessionTape(Tape):
         """Send a local tensor; what is sent is what it holds now."""
         value = self.new()
         whole = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        data = whole.reshape(-1).view(torch.uint8).clone() if whole.numel() else torch.empty(0, dtype=torch.uint8)
+        data = whole.reshape(-1).view(torch.uint8) if whole.numel() else torch.empty(0, dtype=torch.uint8)
         about: dict[str, Any] = {
             "value": value.number,
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
         }
-        view = memoryview(data.numpy())
-        for start in range(0, max(len(view), 1), PART):
-            self.queue(m.Put(self.space, 0, start=start, payload=[view[start : start + PART]], **about), m.Ran, [value.number])
+        parts = []
+        for start in range(0, max(data.numel(), 1), PART):
+            part = data[start : start + PART].clone()  # while the one before is on its way
+            parts.append(part)
+            self.queue(m.Put(self.space, 0, start=start, payload=[part.numpy().data], **about), m.Ran, [value.number])
         self._remote.add(value.number)
-        self._kept += len(view)
-        self.origins[value.number] = data.view(tensor.dtype).reshape(tensor.shape) if len(view) else whole
+        if data.numel() <= PART:
+            self._kept += data.numel()
+            self.origins[value.number] = parts[0].view(tensor.dtype).reshape(tensor.shape) if data.numel() else whole.clone()
         while self._kept > ORIGINS:  # the oldest tensors go; a dataset is only a name
             oldest = next(n for n, t in self.origins.items() if isinstance(t, torch.Tensor))
             self._kept -= self.origins.pop(oldest).nbytes  # type: ignore[union-attr]
@@ -282,7 +283,7 @@ class SessionTape(Tape):
                 if time.monotonic() < end and not self.session.closed:
                     await asyncio.sleep(0.2)
                     continue
-                self._die(LabError(f"the connection to {self.owner} broke, and did not come back ({error})"))
+                self._die(ConnectionLost(f"the connection to {self.owner} broke, and did not come back ({error})"))
                 self._settle(future, self.dead or error)
             except StalePointerError as error:
                 self._die(error)

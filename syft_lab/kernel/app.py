@@ -1,7 +1,7 @@
 """An owner without a notebook: ``syft-lab owner --config owner.toml`` does what the file says, and serves.
 
     name = "hospital-a"
-    listen = "127.0.0.1:7000"            # optional, as is advertise
+    listen = "127.0.0.1:7000"            # optional, as are advertise and device
     policy = "policy.toml"               # optional: rules, as owner.policy.toml writes them
 
     [[dataset]]                          # the arguments of owner.publish; file is a Parquet file or folder
@@ -51,7 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"can't read {path.name}; name a TOML file with --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path.name} is not TOML: {error}") from None
-    unknown = set(config) - {"name", "listen", "advertise", "policy", "dataset", "allow", "invite"}
+    unknown = set(config) - {"name", "listen", "advertise", "device", "policy", "dataset", "allow", "invite"}
     if unknown or "name" not in config:
         raise UsageError(f"{path.name}: " + (f"there is no setting {sorted(unknown)[0]!r}" if unknown else "name is missing"))
     for section, call in (("dataset", Owner.publish), ("allow", Policy.allow), ("invite", Owner.invite)):
@@ -95,7 +95,7 @@ def serve(path: Path) -> int:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    owner = Owner.start(config["name"], config.get("listen"), config.get("advertise"))
+    owner = Owner.start(config["name"], config.get("listen"), config.get("advertise"), config.get("device", "cpu"))
     try:
         owner.console.on_event = log.info
         apply(owner, config, path.resolve().parent)

@@ -22,6 +22,7 @@ class OwnerMagics(Magics):
     @argument("action", choices=["start", "stop", "status"], help="what to do")
     @argument("name", nargs="?", help="the owner's name, for start")
     @argument("--listen", help="host:port to listen on (default: loopback, the port of the last time)")
+    @argument("--device", default="cpu", help="where plans on tensors run: cpu, cuda, cuda:0")
     @argument("--advertise", help="host:port that invitations give, if it differs")
     def run(self, line: str) -> None:
         """Host datasets in this kernel: ``%owner start hospital-a``. Binds ``owner``."""
@@ -36,7 +37,8 @@ class OwnerMagics(Magics):
             if self.owner.name != name:
                 raise UsageError(f"this kernel hosts {self.owner.name} already; %owner stop first")
         else:
-            self.owner = Owner.start(name, getattr(args, "listen", None), getattr(args, "advertise", None))
+            listen, advertise = getattr(args, "listen", None), getattr(args, "advertise", None)
+            self.owner = Owner.start(name, listen, advertise, getattr(args, "device", "cpu"))
             self.owner.warm()
         self.shell.user_ns["owner"] = self.owner
         kernel = getattr(self.shell, "kernel", None)

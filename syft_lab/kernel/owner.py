@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -59,14 +60,17 @@ class Owner(People):
             raise
 
     @classmethod
-    def start(cls, name: str, listen: str | None = None, advertise: str | None = None) -> Owner:
+    def start(cls, name: str, listen: str | None = None, advertise: str | None = None, device: str = "cpu") -> Owner:
         """Host as ``name``; brings back everything that was there before.
 
         ``listen`` is ``host:port`` (default: loopback, and the port of the last time). ``advertise`` is the address
-        that invitations give, where it differs. Raises StateError if another process hosts this owner.
+        that invitations give, where it differs. ``device`` is where plans on tensors run: "cpu", "cuda" or "cuda:0".
+        Raises StateError if another process hosts this owner.
         """
         check_name(name, "the owner's name")
-        owner = cls(name, state.make_private(state.owner_folder(name)), listen, advertise)
+        if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise UsageError(f"device is cpu, cuda, or cuda:0 for one of several; it is {ascii(device)[:40]}")
+        owner = cls(name, state.make_private(state.owner_folder(name)), listen, advertise, device)
         atexit.register(owner.stop)
         return owner
 
@@ -84,6 +88,8 @@ class Owner(People):
         self._settings = Settings(self._journal)
         self._desk = Desk(self._journal, self._catalogue, self._rulebook, self._settings, self._folder / "requests")
         self._executor = Executor(levels.probe())
+        # Bubblewrap hides a GPU's devices, and a plan's child needs the driver's calls: it has a fork server without walls.
+        self._planner = self._executor if self.device == "cpu" else Executor(levels.Level("L0", "for plans on a GPU"))
         cohorts = Cohorts(self._desk, self._store, self._folder / "cohorts")
         self._runs = Runs(self._desk, self._executor, self._catalogue, self._store, self._registry, cohorts, self._rulebook,
                           self.console.say)  # fmt: skip
@@ -119,7 +125,7 @@ class Owner(People):
 
     def _place(self, limits: Limits) -> Host:
         """Where the tensors of a session are: a child of this kernel."""
-        return self._executor.plans(self.device, limits)
+        return self._planner.plans(self.device, limits)
 
     def warm(self) -> None:
         """Boot what runs approved code now, in the background, so that the first cell need not wait three seconds for it."""
@@ -212,6 +218,8 @@ class Owner(People):
         self._runs.stop()
         self._service.stop()
         self._tensors.stop()
+        if self._planner is not self._executor:
+            self._planner.stop()
         self._webhook.stop()
         self._journal.close()
         self._store.close()
@@ -298,7 +306,7 @@ class Owner(People):
             ("address", self.address),
             ("fingerprint", self.keys.public.fingerprint),
             ("isolation", f"approved code: {self.isolation}; DP questions run in this kernel"),
-            ("device", "CPU (tables run on polars)"),
+            ("device", f"{self.device} for plans on tensors; tables run on polars"),
             ("datasets", ", ".join(f"{d.name} v{d.version}" for d in self._catalogue.live()) or "none yet: owner.publish(…)"),
             ("analysts", analysts),
             ("requests", self._waiting()),

@@ -422,3 +422,33 @@ def test_datasets_are_found_by_words(alice):
     assert alice.search("oncology") == ["scans"]
     assert alice.search("age ward") == ["hidden", "patients"]
     assert alice.search("nothing of the kind") == []
+
+
+def test_an_owner_chooses_the_device_and_one_that_is_not_there_is_said(home):
+    with pytest.raises(errors.UsageError, match="cuda:0"):
+        lab.Owner.start("hospital-a", device="tpu")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU: test_a_gpu runs there")
+    owner = lab.Owner.start("hospital-a", device="cuda:0")
+    try:
+        owner.invite("alice")
+        with lab.connect("alice.syft") as session, pytest.raises(errors.StateError, match="no cuda:0"):
+            lab.send(torch.ones(2), session).get()
+    finally:
+        owner.stop()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+def test_a_gpu_gives_what_the_cpu_gives(home):
+    owner = lab.Owner.start("hospital-a", device="cuda:0")
+    try:
+        owner.invite("alice")
+        with lab.connect("alice.syft") as session:
+            x = torch.randn(8, 3, 16, 16)
+            net = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(196, 2)
+            )
+            expected = net(x)
+            assert torch.allclose(lab.send(net, session)(lab.send(x, session)).get(), expected, atol=1e-3)
+    finally:
+        owner.stop()

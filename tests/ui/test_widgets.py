@@ -336,3 +336,44 @@ def test_an_inbox_of_five_hundred_requests_opens_and_draws_what_is_in_view(page,
     last.locator(".tok-keyword").first.wait_for(timeout=20_000)
     book.shot("inbox-500", page)
     assert book.run(3).strip().endswith("… and 440 more: owner.requests[60:]")
+
+
+TENSORS = """
+import torch, syft_lab as lab
+(clinic,) = lab.virtual_owners("clinic")
+clinic.publish(torch.rand(60, 4), "a-dataset-with-quite-a-long-name-for-a-narrow-panel", bounds=(0, 1))
+x = clinic["a-dataset-with-quite-a-long-name-for-a-narrow-panel"]
+mean = x.clamp(0, 1).mean(0)
+score = lab.plan(lambda x, w: torch.softmax(x @ w, 1).amax(1))
+w = torch.randn(4, 3).send(clinic)
+_ = score(x, w)
+"""
+
+
+def test_pointers_plans_and_asked_for_values_are_drawn(page, server, place):
+    book = Notebook(
+        page,
+        server,
+        "tensors.ipynb",
+        [
+            "%load_ext syft_lab\n" + TENSORS,
+            "mean",
+            "score.plan",
+            "x[0].request(reason='one record')\nclinic.host.inbox",
+            "x.item()",
+        ],
+    )
+    for i in range(4):
+        book.run(i, timeout=120)
+    assert "aggregate(L1" in book.text(1)
+    assert page.locator("svg[aria-label='a plan of 3 operations'] rect").count() == 5
+    item(page, 1).locator("text=nothing runs: it asks for a value of a plan").wait_for()
+    item(page, 1).locator(".tok-name, .tok-string").first.wait_for()
+    assert "PrivateValueError" in book.run(4)
+    for dark in (False, True):
+        book.theme(dark=dark)
+        for i, name in ((1, "tensor"), (2, "plan"), (3, "tensor-request")):
+            target = page.locator(".jp-Cell").nth(i).locator(".jp-Cell-outputArea")
+            target.scroll_into_view_if_needed()
+            book.shot(f"{name}-{'dark' if dark else 'light'}", target)
+    book.theme(dark=False)

@@ -1,10 +1,12 @@
 """Labels: one rule an operation, private by default."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from syft_lab.labels import Label, rows
+from syft_lab.labels import Label, page, rows
 from tests.tensors import LocalTape
 
 N, D = 12, 4
@@ -108,6 +110,10 @@ def test_writing_private_values_into_public_ones_makes_them_private(tape):
     other = tape.send(torch.zeros(N, D))
     other.copy_(x)
     assert of(other).kind != "public"
+
+
+def test_the_page_of_operations_is_what_the_code_says():
+    assert (Path(__file__).parents[2] / "docs" / "operations.md").read_text() == page()
 
 
 def test_a_label_reads_well():

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 Frames = Sequence[bytes | memoryview | bytearray]
 
 
@@ -25,7 +27,7 @@ def send(sock: socket.socket, header: Any, frames: Frames = (), fds: Sequence[in
         sock.sendall(frame)
 
 
-def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[bytearray], list[int]]:
+def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[memoryview], list[int]]:
     """The next message: its header, frames and files. Raises EOFError once the other side is gone."""
     fds: list[int] = []
     if most_fds:
@@ -39,15 +41,15 @@ def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[bytearray
         length = bytes(_exactly(sock, 8))
     if len(length) < 8:
         raise EOFError
-    header, sizes = json.loads(_exactly(sock, int.from_bytes(length, "little")))
+    header, sizes = json.loads(_exactly(sock, int.from_bytes(length, "little")).tobytes())
     return header, [_exactly(sock, size) for size in sizes], fds
 
 
-def _exactly(sock: socket.socket, size: int) -> bytearray:
-    found = bytearray(size)
-    view = memoryview(found)
+def _exactly(sock: socket.socket, size: int) -> memoryview:
+    found = np.empty(size, np.uint8).data.cast("B") if size else memoryview(b"")  # numpy touches no page before it is filled
+    view = found
     while view:
-        got = sock.recv_into(view, min(len(view), 1 << 22))
+        got = sock.recv_into(view)
         if not got:
             raise EOFError
         view = view[got:]

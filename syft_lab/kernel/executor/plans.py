@@ -172,7 +172,11 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
     from syft_lab.kernel.executor.runner import Quota, Runner
 
     torch.set_num_threads(spec["limits"]["threads"])
-    runner = Runner(spec["plans"]["device"], Quota(spec["limits"]["memory"], spec["limits"]["wall"]))
+    runner, broken = None, LabError("")
+    try:
+        runner = Runner(spec["plans"]["device"], Quota(spec["limits"]["memory"], spec["limits"]["wall"]))
+    except LabError as error:  # it is said to whoever asks for something
+        broken = error
     while True:
         try:
             (do, facts), frames, fds = pipe.receive(sock, 1)
@@ -181,6 +185,8 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
         reply: Sequence[Any]
         out: Frames = ()
         try:
+            if runner is None:
+                raise broken
             tensor = matrix(fds[0], facts["layout"], facts) if fds else None
             found, out = answer(runner, do, facts, frames, tensor)
             reply = ("ok", found)

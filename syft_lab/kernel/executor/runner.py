@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from syft_lab import ops, plans, record
-from syft_lab.errors import FailedError, LabError, PrivateValueError, UsageError, WireError
+from syft_lab.errors import FailedError, LabError, PrivateValueError, StateError, UsageError, WireError
 from syft_lab.kernel.executor import grid
 from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant
 from syft_lab.kernel.executor.provenance import Made, story
@@ -82,6 +82,8 @@ class Runner:
 
     def __init__(self, device: str = "cpu", quota: Quota | None = None) -> None:
         self.device, self.quota, self.space = torch.device(device), quota or Quota(), Space()
+        if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
+            raise StateError(f"this owner's machine has no {device} that torch can use")
 
     # What comes in
 

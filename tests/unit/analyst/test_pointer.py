@@ -2,6 +2,10 @@
 
 import copy
 import gc
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -335,3 +339,39 @@ def test_a_data_owner_of_this_process_answers_tables_too(alice):
     assert abs(alice["tab"]["x"].mean().release(epsilon=50).value - (np.arange(50) % 7).mean()) < 1
     assert alice["tab"].to_tensor(["x"]).shape == (50, 1)
     assert alice.host.audit.verify()
+
+
+def test_the_code_in_the_howto_runs_as_it_stands(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "tensors.md").read_text()
+    found: dict[str, object] = {}
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.S)), "tensors.md", "exec"), found)
+    found["hospital"].close()
+    assert "aten._softmax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", ["import torch", "%load_ext syft_lab"])
+def test_load_ext_gives_torch_its_methods_whichever_comes_first(first, tmp_path):
+    lines = [first, "%load_ext syft_lab", "import torch", "print(torch.Tensor.send.__module__, torch.nn.Module.get.__module__)"]
+    code = f"from IPython.core.interactiveshell import InteractiveShell as S\ns = S.instance()\nfor l in {lines!r}: s.run_cell(l).raise_error()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": ""},
+    )
+    assert "syft_lab.analyst.pointer syft_lab.analyst.pointer" in ran.stdout, ran.stderr
+
+
+def test_a_plan_and_a_pointer_are_drawn_for_pages_and_as_text(alice):
+    x = alice["scans"]
+    html = x.clamp(0, 1).mean(0)._repr_html_()
+    assert "aggregate(L1" in html
+    assert "release" in html
+    plan = lab.plan(lambda v: (v * 2).split(1, 1)[0].sum())
+    plan(x)
+    picture = plan.plan._repr_html_()
+    assert picture.startswith("<svg")
+    assert "aria-label" in picture
+    assert "aten.split.Tensor" in picture
