@@ -71,6 +71,9 @@ class Spec:
         return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
+watching: list[Callable[[Tape, Node], None]] = []  # who else hears of each node: see `capture.Watch`
+
+
 class Value:
     """A number on a tape, for as long as somebody holds it; then the tape hears that it is free."""
 
@@ -115,8 +118,11 @@ class Tape:
         with self.lock:
             start = self.next
             self.next += count
-            self.nodes.append(Node(op, tuple(args), kwargs, tuple(range(start, start + count))))
+            node = Node(op, tuple(args), kwargs, tuple(range(start, start + count)))
+            self.nodes.append(node)
             self.recorded += 1
+        for watch in watching:
+            watch(self, node)
         made = [Value(start + i, self) for i in range(count)]
         self.grown()
         return made

@@ -214,9 +214,46 @@ class Captured:
         return self.plan.show()
 
 
+class Watch:
+    """``with lab.plan() as p:`` notes what is recorded in the block, which runs as always, as ``p.plan``; ``p.show()``."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._tape: Tape | None = None
+        self.plan: Plan | None = None
+
+    def __call__(self, function: Callable[..., Any]) -> Captured:
+        """``@lab.plan()`` is ``@lab.plan``."""
+        return Captured(function)
+
+    def __enter__(self) -> Watch:
+        record.watching.append(self._hear)
+        return self
+
+    def _hear(self, tape: Tape, node: Node) -> None:
+        if self._tape is None:
+            self._tape = tape
+        if tape is self._tape:
+            self._nodes.append(node)
+
+    def __exit__(self, *_: object) -> None:
+        record.watching.remove(self._hear)
+        made = {o for n in self._nodes for o in n.outs if o is not None}
+        inputs = sorted({n for node in self._nodes for n in plans.refs(node)} - made)
+        gone = set(self._tape.freed) if self._tape is not None else set()
+        found = plans.Plan.of(self._nodes, inputs, sorted(made - gone))
+        self.plan = Plan(found.inputs, found.nodes, found.outputs)
+
+    def show(self) -> str:
+        """The operations of the block, one a line."""
+        if self.plan is None:
+            raise UsageError("the block is not over yet")
+        return self.plan.show()
+
+
 def plan(function: Callable[..., Any] | None = None) -> Any:
-    """Record a function of pointers once, send it once, run it many times: ``@lab.plan``."""
-    return Captured if function is None else Captured(function)
+    """Record a function of pointers once, send it once, run it many times: ``@lab.plan``; or ``with lab.plan() as p:``."""
+    return Watch() if function is None else Captured(function)
 
 
 class _Recording:

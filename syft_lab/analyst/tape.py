@@ -144,11 +144,16 @@ class SessionTape(Tape):
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
         }
-        parts = []
+        parts: list[torch.Tensor] = []
+        asked: list[Future[Any]] = []
         for start in range(0, max(data.numel(), 1), PART):
             part = data[start : start + PART].clone()  # while the one before is on its way
             parts.append(part)
-            self.queue(m.Put(self.space, 0, start=start, payload=[part.numpy().data], **about), m.Ran, [value.number])
+            message = m.Put(self.space, 0, start=start, payload=[part.numpy().data], **about)
+            asked.append(self.queue(message, m.Ran, [value.number]))
+            if len(asked) > 2 * WINDOW:  # not more of it in memory than is on its way; and what is too large is said here
+                self.wait(asked.pop(0))
+                del parts[:-1]
         self._remote.add(value.number)
         if data.numel() <= PART:
             self._kept += data.numel()

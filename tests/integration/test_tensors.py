@@ -193,6 +193,8 @@ def test_an_exact_value_is_asked_for_and_the_owner_decides(hosting, alice):
     assert "aten.max" in request.code
     assert request.reason == "how bright"
     assert "nothing runs" in repr(request)
+    with pytest.raises(errors.UsageError, match="no code can be run again"):
+        request.drop_people()
     request.approve(digest=request.digest)
     request.wait()
     assert request.result["value"].item() == SCANS.sum((1, 2, 3)).max().item()

@@ -322,3 +322,13 @@ def test_errors_of_shape_are_torchs_own_and_come_at_once():
         x[0].add_(x)
     with pytest.raises(IndexError):
         x[9]
+
+
+def test_what_was_computed_already_is_not_computed_again():
+    tape = LocalTape()
+    x = tape.send(X)
+    y = x.exp().sum(1)
+    a, z = tape.held(y), x.exp().sum(1)
+    b = tape.held(z)
+    assert a.tensor is b.tensor
+    assert tape.held(torch.rand_like(x)).tensor is not tape.held(torch.rand_like(x)).tensor

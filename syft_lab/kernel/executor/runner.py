@@ -69,6 +69,7 @@ class Space:
 
     held: dict[int, Held] = field(default_factory=dict)
     same: dict[Any, int] = field(default_factory=dict)
+    made: weakref.WeakValueDictionary[Any, Made] = field(default_factory=weakref.WeakValueDictionary)
     plans: OrderedDict[str, Plan] = field(default_factory=OrderedDict)
     compiled: OrderedDict[Any, Compiled] = field(default_factory=OrderedDict)
     history: deque[weakref.ref[Made]] = field(default_factory=deque)
@@ -237,8 +238,12 @@ class Runner:
         for i, (number, spec) in enumerate(zip(step.outs, kind.outs, strict=True)):
             if number is None or spec is None:
                 continue
-            made = Made(kind.skeleton, past, i, len(kind.outs), key)
-            self._remember(made)
+            made = None if key is None else self.space.made.get(key)
+            if made is None:
+                made = Made(kind.skeleton, past, i, len(kind.outs), key)
+                self._remember(made)
+                if key is not None:
+                    self.space.made[key] = made
             if why:
                 values[number] = Held(None, spec, made, why=why)
                 continue
@@ -300,7 +305,7 @@ class Runner:
         spec = held.spec
         return {"shape": list(spec.shape), "dtype": str(spec.dtype).removeprefix("torch."), "label": spec.label.to_json(),
                 "said": str(spec.label), "digest": held.made.digest.hex(), "text": story(held.made, LINES),
-                "code": story(held.made, LINES, code=True), "lost": held.why}  # fmt: skip
+                "code": f"# {spec.label}\n{story(held.made, LINES, code=True)}", "lost": held.why}  # fmt: skip
 
     def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
         """Bytes of a value. Without ``private`` (the owner's decision) a public one only; raises PrivateValueError."""

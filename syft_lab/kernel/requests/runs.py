@@ -239,6 +239,10 @@ class Runs:
 
     def again(self, row: Row, seed: int, without: np.uint64 | None = None) -> Outcome:
         """Run a request's code once more on its data, for the owner's eyes; raises StateError where they were withdrawn."""
+        if self._desk.given(row) is not None:
+            raise UsageError(
+                f"request {row.number} asks for a value of a plan, which is there already: no code can be run again"
+            )
         cell = self._desk.cell(row)
         datasets = self._datasets(cell)
         name = f"again-{row.request}-{secrets.token_hex(4)}"
@@ -298,7 +302,8 @@ class Runs:
         seed, limits = secrets.randbits(63), self._limits(row)
         details = {"seed": seed, "isolation": self._executor.level.label, "software": f"syft-lab {__version__}"}
         try:
-            self._executor.warm()
+            if self._desk.given(row) is None:
+                self._executor.warm()
         except StateError as error:  # it tells of this machine: for the owner only
             if not self._stopping:
                 self._desk.broke(row, "the owner's machine can't run code now; ask the owner")

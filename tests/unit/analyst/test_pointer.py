@@ -375,3 +375,14 @@ def test_a_plan_and_a_pointer_are_drawn_for_pages_and_as_text(alice):
     assert picture.startswith("<svg")
     assert "aria-label" in picture
     assert "aten.split.Tensor" in picture
+
+
+def test_a_block_is_noted_as_a_plan(alice, capsys):
+    x = lab.send(torch.ones(3), alice)
+    with lab.plan() as p:
+        y = (x * 2).exp() + 1
+    assert torch.allclose(y.get(), torch.ones(3).mul(2).exp() + 1)
+    assert [n.op for n in p.plan.nodes] == ["aten.mul.Tensor", "aten.exp.default", "aten.add.Tensor"]
+    p.show()
+    assert "aten.exp" in capsys.readouterr().out
+    assert lab.plan()(lambda v: v + 1)(x).get().tolist() == [2.0, 2.0, 2.0]
