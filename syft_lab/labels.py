@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from syft_lab.ops import ALLOWED, POINTWISE, REASONS, SHAPE_ONLY, SHAPE_ONLY_RANDOM, packet
+from syft_lab.ops import ALLOWED, LIKE, POINTWISE, REASONS, packet
 
 Bounds = tuple[float, float]
 MAX_SOURCES = 16
@@ -87,7 +87,9 @@ def infer(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], outs: Sequenc
     """Labels of what ``op`` makes. Tensor arguments are given as ``kind`` (a `Known`); ``outs`` lack their labels."""
     given: list[Known] = list(tensors(args, kwargs, kind))
     name = packet(op)
-    if name in SHAPE_ONLY or name in SHAPE_ONLY_RANDOM or all(t.label.kind == "public" for t in given):
+    # Of its first argument, and of no other, an operation that only makes something of the same shape uses no value.
+    counts = given[1:] if name in LIKE and args and isinstance(args[0], kind) else given
+    if all(t.label.kind == "public" for t in counts):
         return [PUBLIC] * len(outs)
     sources = tuple(sorted({s for t in given for s in t.label.sources}))
     private = Label("private", sources[:MAX_SOURCES])
@@ -431,12 +433,15 @@ def page() -> str:
     groups: dict[str, list[str]] = {}
     for name in sorted(ALLOWED):
         rule = _RULES.get(name)
-        public = name in SHAPE_ONLY or name in SHAPE_ONLY_RANDOM
+        public = name in LIKE
         said = (rule.__doc__ or "").split("\n")[0] if rule else ""
         groups.setdefault("shape" if public else f"{rule.__name__.strip('_')}|{said}" if rule else "none", []).append(name)
     for key, names in groups.items():
         rule_name, _, said = key.partition("|")
-        said = {"shape": "It looks at shapes and types alone: public.", "none": "Private."}.get(key, said)
+        said = {
+            "shape": "Of its first argument it uses the shape alone: public, where the others are.",
+            "none": "Private.",
+        }.get(key, said)
         lines.append(f"| {rule_name} | {said} | {' '.join(f'`{n}`' for n in names)} |")
     lines += ["", "Refused, and why:", "", "| operation | why |", "|---|---|"]
     lines += [f"| `{name}` | {why} |" for name, why in sorted(REASONS.items())]

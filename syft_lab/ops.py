@@ -75,7 +75,7 @@ LAYERS = frozenset(
     "upsample_bicubic2d_backward grid_sampler_2d grid_sampler_2d_backward _scaled_dot_product_flash_attention_for_cpu "
     "_scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_attention_math".split()
 )
-# Of their arguments they use shapes and types alone; `empty` gives zeros at the owner, never what lay in memory.
+# They make tensors of a shape; `empty` gives zeros at the owner, never what lay in memory.
 SHAPE_ONLY = frozenset(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided zeros ones full "
     "empty empty_strided empty_permuted eye arange linspace logspace scalar_tensor tril_indices triu_indices "
@@ -85,10 +85,10 @@ RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal normal_functional uniform exponential "
     "geometric random log_normal cauchy multinomial native_dropout poisson".split()
 )
-# Random numbers that look at nothing of the tensor but its shape.
-SHAPE_ONLY_RANDOM = frozenset(
-    "rand randn randint randperm rand_like randn_like randint_like normal_functional uniform exponential geometric random "
-    "log_normal cauchy".split()
+# Of their first argument they use its shape and type alone.
+LIKE = frozenset(
+    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided rand_like randn_like "
+    "randint_like normal_functional uniform exponential geometric random log_normal cauchy".split()
 )
 ALLOWED = POINTWISE | LOSSES | REDUCTIONS | SHAPES | INDEXING | LINEAR | LAYERS | SHAPE_ONLY | RANDOM
 

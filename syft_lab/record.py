@@ -373,7 +373,7 @@ def _known(known: How, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[
             return arg.meta()
         return [meta(a) for a in arg] if type(arg) in (list, tuple) else arg
 
-    many = sum(n for n in (s.shape[0] if s.shape else 0 for s in specs if type(s) is Spec)) if known.op in _LISTS else 0
+    many = max((n for s in specs if type(s) is Spec for n in s.shape), default=0) if known.op in _LISTS else 0
     if many > 100_000:
         raise RefusedOpError(f"{known.op} would make too many tensors")
     with torch.no_grad():

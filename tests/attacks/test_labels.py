@@ -7,10 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from syft_lab import labels, record
+from syft_lab import labels, ops, record
 from syft_lab.errors import FailedError, LabError, PrivateValueError
 from syft_lab.kernel.executor import grid
-from syft_lab.labels import rows
+from syft_lab.labels import Label, rows
 from tests.tensors import LocalTape
 
 N, D, K = 7, 3, 2
@@ -232,3 +232,56 @@ def test_noise_costs_what_was_asked_and_not_much_less(epsilon, delta):
     spent = made.measure.map(l2 if delta else l1)
     spent = spent[0] if delta else spent
     assert 0.99 * epsilon / 1e6 <= spent <= epsilon / 1e6
+
+
+def test_no_overload_of_an_operation_that_makes_shapes_takes_private_numbers():
+    """Some have forms that take tensors for numbers: where to start, how high, what to fill with."""
+    from syft_lab.plans import Node, Plan, Ref
+
+    tried = 0
+    for name in sorted(ops.SHAPE_ONLY | ops.RANDOM):
+        packet = getattr(torch.ops.aten, name)
+        for overload in packet.overloads():
+            schema = getattr(packet, overload)._schema
+            values = [
+                i
+                for i, a in enumerate(schema.arguments)
+                if "Tensor" in str(a.type) or "Scalar" in str(a.type) or str(a.type) in ("number", "float", "int")
+            ]
+            for at in values:
+                if name in ops.LIKE and at == 0:
+                    continue
+                tape = LocalTape()
+                secret = tape.asset(torch.tensor(7.0), Label("private", ("d v1",)))
+                like = tape.send(torch.ones(3))
+                args = []
+                for i, a in enumerate(schema.arguments):
+                    if a.kwarg_only:
+                        break
+                    kind = str(a.type)
+                    args.append(
+                        Ref(0) if i == at else Ref(1) if "Tensor" in kind else [3] if "[]" in kind or "List" in kind else 3
+                    )
+                extra = {"seed": 1} if name in ops.RANDOM else {}
+                plan = Plan.of([Node(f"aten.{name}.{overload or 'default'}", tuple(args), extra, (2,))], [0, 1], [2])
+                number = tape.new().number
+                tape.runner.run(plan, [secret.current.number, like.current.number], [number], [])
+                held = tape.runner.space.held[number]
+                tried += 1
+                assert held.tensor is None or held.spec.label.kind != "public", (name, overload, at)
+    assert tried > 40
+
+
+def test_what_is_approved_names_its_random_numbers_and_all_of_its_past():
+    tape = LocalTape()
+    x = tape.asset(torch.rand(N, 3), rows("d v1", 1))
+    one, two = x + torch.rand_like(x), x + torch.rand_like(x)
+    tape.flush()
+    assert tape.runner.describe(one.current.number)["digest"] != tape.runner.describe(two.current.number)["digest"]
+    long, other = x, x
+    for i in range(700):
+        long, other = long + 1, other + (2 if i == 3 else 1)
+    tape.flush()
+    a, b = (tape.runner.describe(v.current.number) for v in (long, other))
+    assert a["code"] != b["code"]
+    assert compile(a["code"], "plan", "exec")

@@ -155,6 +155,7 @@ def _key(arg: Any, known: Mapping[int, Spec]) -> Any:
 def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
     """What an operation makes of arguments that look so, by a run on meta tensors."""
     func = ops.find(node.op)
+    _check_places(node, func)
     specs = [record.decoded(a, known.__getitem__, META, no_constant) for a in node.args]
     named = {k: record.decoded(v, known.__getitem__, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
     how = record.How(node.op, func, False, False, False, None)
@@ -175,6 +176,15 @@ def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
         any(o is not None and o.label.kind == "aggregate" for o in outs),
         plans.line(plain, lambda n: "%").partition(" = ")[2], _caller(node.op, func, random),
     )  # fmt: skip
+
+
+def _check_places(node: Node, func: Any) -> None:
+    """Raises RefusedOpError where a value stands for a number: torch would take it out of the tensor."""
+    places = {a.name: str(a.type) for a in func._schema.arguments}
+    given = [*zip(places.values(), node.args, strict=False), *((places.get(k, ""), v) for k, v in node.kwargs.items())]
+    for kind, arg in given:
+        if "Tensor" not in kind and any(True for _ in plans._refs(arg)):
+            raise RefusedOpError(f"{node.op} takes a number there, and a value is none; use the form that takes tensors")
 
 
 def _caller(op: str, func: Any, random: bool) -> Callable[..., Sequence[Any]]:

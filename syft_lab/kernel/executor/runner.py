@@ -231,7 +231,9 @@ class Runner:
                 found = kind.call(*step.arguments(values), step.seed)
             except torch.OutOfMemoryError:
                 raise FailedError("the owner's device has not enough memory for this plan") from None
-            except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever it is: that it failed may tell of values
                 why = f"{kind.op} failed: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"
                 if not kind.private:
                     raise FailedError(why) from None
@@ -240,7 +242,8 @@ class Runner:
                 continue
             made = None if key is None else self.space.made.get(key)
             if made is None:
-                made = Made(kind.skeleton, past, i, len(kind.outs), key)
+                text = f"{kind.skeleton[:-1]}, seed={step.seed})" if kind.random else kind.skeleton
+                made = Made(text, past, i, len(kind.outs), key)
                 self._remember(made)
                 if key is not None:
                     self.space.made[key] = made
@@ -302,10 +305,10 @@ class Runner:
     def describe(self, number: int) -> dict[str, Any]:
         """What is known of a value, and how it was made; for the owner."""
         held = self._get(number)
-        spec = held.spec
+        spec, digest = held.spec, held.made.digest.hex()
         return {"shape": list(spec.shape), "dtype": str(spec.dtype).removeprefix("torch."), "label": spec.label.to_json(),
-                "said": str(spec.label), "digest": held.made.digest.hex(), "text": story(held.made, LINES),
-                "code": f"# {spec.label}\n{story(held.made, LINES, code=True)}", "lost": held.why}  # fmt: skip
+                "said": str(spec.label), "digest": digest, "text": story(held.made, LINES),
+                "code": f"# {spec.label}; {digest}\n{story(held.made, LINES, code=True)}", "lost": held.why}  # fmt: skip
 
     def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
         """Bytes of a value. Without ``private`` (the owner's decision) a public one only; raises PrivateValueError."""
