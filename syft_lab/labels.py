@@ -96,7 +96,19 @@ def infer(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], outs: Sequenc
     rule = _RULES.get(name)
     if rule is None or len(sources) > 1:
         return [private] * len(outs)
-    return [rule(_Step(name, args, kwargs, given, out, kind)) or private for out in outs]
+    return [_judged(rule, _Step(name, args, kwargs, given, out, kind)) or private for out in outs]
+
+
+def _judged(rule: Callable[[_Step], Label | None], step: _Step) -> Label | None:
+    """What a rule says; nothing where the arguments are not as it expects, or where records would change their number."""
+    try:
+        found = rule(step)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    if found is None or found.kind != "rows":
+        return found
+    counts = {t.shape[t.label.axis] for t in step.given if t.label.kind == "rows"}
+    return found if 0 <= found.axis < len(step.out.shape) and {step.out.shape[found.axis]} == counts else None
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,9 @@ def _dims(step: _Step, position: int = 1) -> tuple[int, ...]:
     if dim is None or dim == []:
         return tuple(range(ndim))
     named = dim if isinstance(dim, list | tuple) else [dim]
-    return tuple(sorted({d % ndim for d in named if type(d) is int})) if ndim else ()
+    if any(type(d) is not int for d in named):  # torch takes True for 1
+        raise TypeError
+    return tuple(sorted({d % ndim for d in named})) if ndim else ()
 
 
 def _sum(step: _Step) -> Label | None:
@@ -301,7 +315,7 @@ def _squeezed(step: _Step) -> Label | None:
     x = step.first
     if x.label.kind != "rows":
         return x.label if x.label.kind == "aggregate" else None
-    dims = _dims(step) if len(step.args) > 1 else tuple(range(len(x.shape)))
+    dims = _dims(step) if len(step.args) > 1 or "dim" in step.kwargs else tuple(range(len(x.shape)))
     gone = [d for d in dims if x.shape[d] == 1]
     if x.label.axis in gone:
         return None
@@ -412,7 +426,7 @@ _RULES: dict[str, Callable[[_Step], Label | None]] = {
     **dict.fromkeys(("mm", "addmm", "mv"), _matmul),
     **dict.fromkeys(("bmm", "baddbmm"), _bmm),
     "convolution": _convolution, "embedding": _embedded,
-    **dict.fromkeys(("native_layer_norm", "native_group_norm", "max_pool2d_with_indices", "avg_pool2d"), _layer),
+    **dict.fromkeys(("native_layer_norm", "max_pool2d_with_indices", "avg_pool2d"), _layer),
     "_adaptive_avg_pool2d": _layer,
 }  # fmt: skip
 # `linalg_vector_norm` and `logsumexp` name their axes second or third; only what `_dims` reads is used.

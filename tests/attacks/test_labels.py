@@ -119,6 +119,10 @@ def test_a_planted_rule_that_lets_slices_keep_records_is_caught(monkeypatch):
 
     monkeypatch.setitem(labels._RULES, "slice", slices)
     monkeypatch.setitem(labels._RULES, "add", summed)
+    x = LocalTape().asset(torch.zeros(N, 1), rows("d v1", 1)).clamp(0, 1)
+    assert (x[1:] + x[:-1]).sum(0)._spec.label.kind == "private"  # for the number of records changed, whatever the rule says
+    forget()
+    monkeypatch.setattr(labels, "_judged", lambda rule, step: rule(step))
     try:
         # x[1:] + x[:-1]: each record is in two sums, and the label counts it once
         a, b = torch.zeros(N, 1), torch.zeros(N, 1)
@@ -285,3 +289,56 @@ def test_what_is_approved_names_its_random_numbers_and_all_of_its_past():
     a, b = (tape.runner.describe(v.current.number) for v in (long, other))
     assert a["code"] != b["code"]
     assert compile(a["code"], "plan", "exec")
+
+
+def test_arguments_in_odd_forms_do_not_fool_a_rule():
+    """By name, as truths for numbers, or with sizes that are not those of the tensor."""
+    from syft_lab.plans import Node, Plan, Ref
+
+    def label_of(op, *args, shape=(N, 3), bounded=True, **kwargs):
+        tape = LocalTape()
+        x = tape.asset(torch.rand(*shape), rows("d v1", 1, (0.0, 1.0) if bounded else None))
+        number = tape.new().number
+        tape.runner.run(Plan.of([Node(op, (Ref(0), *args), kwargs, (1,))], [0], [1]), [x.current.number], [number], [])
+        held = tape.runner.space.held[number]
+        return held.spec.label if held.tensor is not None else None
+
+    assert label_of("aten.sum.dim_IntList", [False]) is None
+    assert label_of("aten.sum.dim_IntList", dim=[0]).kind == "aggregate"
+    assert label_of("aten.sum.dim_IntList", dim=[1]).kind == "rows"
+    assert label_of("aten.sum.dim_IntList", [-2]).kind == "aggregate"
+    assert label_of("aten.squeeze.dim", dim=1, shape=(N, 3)).axis == 0
+    assert label_of("aten.squeeze.dim", dim=1, shape=(N, 1, 3)).axis == 0
+    assert label_of("aten.transpose.int", dim0=0, dim1=1).axis == 1
+    assert label_of("aten.slice.Tensor", dim=0, start=1).kind == "private"
+    assert label_of("aten.slice.Tensor", dim=1, start=1).kind == "rows"
+    assert label_of("aten.select.int", dim=0, index=1).kind == "private"
+    assert label_of("aten.amax.default", dim=[0]).kind == "private"
+    assert label_of("aten._softmax.default", dim=0, half_to_float=False).kind == "private"
+    mixed = label_of("aten.native_group_norm.default", None, None, 1, 3, N, 1, 1e-5)
+    assert mixed is None or mixed.kind == "private"
+
+
+def test_no_operation_makes_a_private_value_public_whatever_place_it_takes():
+    """Every overload of the table, with a private value at each place that takes a tensor."""
+    from syft_lab.labels import infer
+    from syft_lab.record import Spec
+
+    private, tried = Label("private", ("d v1",)), 0
+    plain, secret = (Spec.of(torch.empty(3, 3, device="meta"), label) for label in (labels.PUBLIC, private))
+    for name in sorted(ops.ALLOWED):
+        packet = getattr(torch.ops.aten, name)
+        for overload in packet.overloads():
+            schema = getattr(packet, overload)._schema
+            kinds = [str(a.type) for a in schema.arguments]
+            if schema.is_mutable:
+                continue
+            for at, taken in enumerate(kinds):
+                if "Tensor" not in taken or (name in ops.LIKE and at == 0):
+                    continue
+                args = [(plain if i != at else secret) if "Tensor" in k else 1 for i, k in enumerate(kinds)]
+                args = [[a] if "List" in k and "Tensor" in k else a for a, k in zip(args, kinds, strict=True)]
+                found = infer(f"aten.{name}.{overload}", args, {}, [plain], Spec)
+                assert found[0].kind != "public", (name, overload, at)
+                tried += 1
+    assert tried > 700

@@ -179,12 +179,15 @@ def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
 
 
 def _check_places(node: Node, func: Any) -> None:
-    """Raises RefusedOpError where a value stands for a number: torch would take it out of the tensor."""
+    """Raises RefusedOpError where a value stands for a number, which torch would take out of the tensor, or a truth for a
+    whole number, which torch would count: labels are about what is written."""  # noqa: D209
     places = {a.name: str(a.type) for a in func._schema.arguments}
     given = [*zip(places.values(), node.args, strict=False), *((places.get(k, ""), v) for k, v in node.kwargs.items())]
     for kind, arg in given:
         if "Tensor" not in kind and any(True for _ in plans._refs(arg)):
             raise RefusedOpError(f"{node.op} takes a number there, and a value is none; use the form that takes tensors")
+        if "int" in kind.lower() and (arg is True or arg is False or (type(arg) is list and any(type(a) is bool for a in arg))):
+            raise RefusedOpError(f"{node.op} takes a whole number there, not true or false")
 
 
 def _caller(op: str, func: Any, random: bool) -> Callable[..., Sequence[Any]]:
