@@ -148,9 +148,8 @@ class Tape:
             warnings.warn(f"a local tensor of {tensor.nbytes >> 20} MB travels to the owner as a constant; "
                           "send it once with t.send(owner), and use the pointer", stacklevel=6)  # fmt: skip
         value, spec = self.put(tensor.detach()), Spec.of(tensor.detach().contiguous(), PUBLIC, 0)
-        if len(self._constants) > 4096:
-            self._constants = {k: v for k, v in self._constants.items() if v[0]() is not None}
-        self._constants[id(tensor)] = (weakref.ref(tensor), tensor._version, value, spec)
+        place, constants = id(tensor), self._constants
+        self._constants[place] = (weakref.ref(tensor, lambda _: constants.pop(place, None)), tensor._version, value, spec)
         return value, spec
 
 

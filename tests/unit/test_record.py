@@ -332,3 +332,13 @@ def test_what_was_computed_already_is_not_computed_again():
     b = tape.held(z)
     assert a.tensor is b.tensor
     assert tape.held(torch.rand_like(x)).tensor is not tape.held(torch.rand_like(x)).tensor
+
+
+def test_constants_go_with_the_local_tensors_that_they_were():
+    tape = LocalTape()
+    x = tape.send(X)
+    for _ in range(50):
+        tape.held((x + torch.randn(6, 5)).sum())
+    tape.flush()
+    assert len(tape._constants) == 0
+    assert len(tape.runner.space.held) <= 2
