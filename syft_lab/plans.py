@@ -2,7 +2,7 @@
 
     plan    = {"inputs": n, "nodes": [[op, [arg, …], {name: arg}, [number, …]], …], "outputs": [number, …]}
     op      = "aten.name.overload"
-    arg     = null | true | 7 | 0.5 | "text" | [arg, …] | {"v": number} | {"c": constant} | {"f": "nan|inf|-inf"}
+    arg     = null | true | 7 | 0.5 | "word" | [arg, …] | {"v": number} | {"c": constant} | {"f": "nan|inf|-inf"}
             | {"z": [re, im]} | {"t": "float32"} | {"d": "owner"} | {"l": "strided"} | {"m": "contiguous_format"}
 
 Numbers name values: inputs first, then what the nodes make, in order, each once (null: an output nobody needs). Every
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from syft_lab import canonical
 from syft_lab.errors import WireError
 
 MAX_PLAN, MAX_NODES, MAX_DEPTH, MAX_LIST, MAX_TEXT = 16 << 20, 50_000, 4, 4096, 200
+_WORD = re.compile(r"[A-Za-z0-9_]*", re.ASCII)
 _MARKS = ("t", "d", "l", "m")
 _ODD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -224,8 +226,8 @@ def _in(arg: Any, known: int, depth: int) -> Any:
             raise WireError("a whole number in a plan has at most 64 bits")
         return arg
     if type(arg) is str:
-        if len(arg) > MAX_TEXT:
-            raise WireError("a text in a plan is too long")
+        if len(arg) > MAX_TEXT or not _WORD.fullmatch(arg):  # names of modes; nothing that could pass for more in a listing
+            raise WireError("a text in a plan is a word")
         return arg
     if type(arg) is list:
         if depth >= MAX_DEPTH or len(arg) > MAX_LIST:
