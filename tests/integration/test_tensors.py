@@ -121,7 +121,8 @@ def test_a_private_dataset_is_a_pointer_whose_values_stay(alice):
     assert "PointerTensor" in x._repr_html_()
 
 
-def test_printing_a_pointer_sends_nothing(alice):
+def test_printing_a_pointer_sends_nothing(alice, monkeypatch):
+    monkeypatch.setattr("syft_lab.analyst.tape.IDLE_SECONDS", 300)
     x = alice["scans"]
     x.state, alice.ping()
     before = alice.tape.sent

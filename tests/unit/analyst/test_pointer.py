@@ -135,7 +135,8 @@ def test_a_plan_is_recorded_once_and_is_what_make_fx_gives(alice):
     assert f.show() == f.plan.digest
 
 
-def test_eager_recording_and_a_captured_plan_are_the_same(alice):
+def test_eager_recording_and_a_captured_plan_are_the_same(alice, monkeypatch):
+    monkeypatch.setattr("syft_lab.analyst.tape.IDLE_SECONDS", 300)
     x = lab.send(torch.randn(3, 3), alice)
     alice.tape.flush()
     y = (x.exp() + 1).sum()
