@@ -345,29 +345,36 @@ class Service:
 
     def _walk(self, analyst: Analyst, dataset: Dataset, query: Query, question: Question) -> Entry:
         """The corridor from policy to journal."""
-        decision = self._decide(analyst, dataset, question.cost)
-        if not isinstance(decision, policy.Allow):
-            raise RefusedError(decision.why if isinstance(decision, policy.Refuse) else "a person must decide; ask the owner")
+        rule = self._allowed(analyst, dataset, question.cost)
         prepared = queries.prepare(dataset.schema, query, question.cost)
         table = self._store.table(dataset.meta["file"])  # lazily: no row is read yet, and if it is gone nothing is spent
-        self._ledger.reserve(question, {"query": query.to_json(), "policy": str(decision.rule), "rule": decision.rule.id})
-        try:
+        said = {"query": query.to_json(), "policy": str(rule)}
+
+        def work() -> dict[str, Any]:
             value = release.seal(prepared, queries.run(prepared, table))
-            details = {
-                "query": query.to_json(),
-                "policy": str(decision.rule),
-                "data": dataset.meta["commitment"],
-                "value": value,
-                **release.guarantee(prepared, dataset.unit),
-            }
-            entry = self._ledger.release(question, details)
+            return {**said, "data": dataset.meta["commitment"], "value": value, **release.guarantee(prepared, dataset.unit)}
+
+        entry = self._settled(question, {**said, "rule": rule.id}, work)
+        self._notify(f"{analyst.name} asked {query.aggregate} of {dataset.name}: released at {question.cost}")
+        return entry
+
+    def _allowed(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Rule:
+        """The rule that lets a question run; raises RefusedError where none does."""
+        decision = self._decide(analyst, dataset, cost)
+        if isinstance(decision, policy.Allow):
+            return decision.rule
+        raise RefusedError(decision.why if isinstance(decision, policy.Refuse) else "a person must decide; ask the owner")
+
+    def _settled(self, question: Question, reserved: dict[str, Any], work: Callable[[], dict[str, Any]]) -> Entry:
+        """Reserve the cost, do the work, and journal what it gives; whatever goes wrong after the reservation is paid for."""
+        self._ledger.reserve(question, reserved)
+        try:
+            return self._ledger.release(question, work())
         except BaseException as error:
             self._ledger.fail(question.request)
             if isinstance(error, LabError):
                 raise
             raise FailedError("the owner's kernel could not compute this query; its cost counts as spent") from None
-        self._notify(f"{analyst.name} asked {query.aggregate} of {dataset.name}: released at {question.cost}")
-        return entry
 
     def _noise(self, analyst: Analyst, seat: Seat, message: m.Noise) -> m.Message:
         """An aggregate of a plan under noise. It walks as a question does."""
@@ -387,31 +394,21 @@ class Service:
         return m.Released([canonical.dumps(self._prove(entry, message.held).to_json())])
 
     def _walk_plan(self, analyst: Analyst, dataset: Dataset, question: Question, found: Mapping[str, Any]) -> Entry:
+        """The same corridor for an aggregate that the owner holds."""
         from syft_lab.budget import noise
 
-        decision = self._decide(analyst, dataset, question.cost)
-        if not isinstance(decision, policy.Allow):
-            raise RefusedError(decision.why if isinstance(decision, policy.Refuse) else "a person must decide; ask the owner")
+        rule = self._allowed(analyst, dataset, question.cost)
         if len(found["ints"]) > noise.MAX_NUMBERS:
             raise UsageError(f"at most {noise.MAX_NUMBERS} numbers are released at a time; this has {len(found['ints'])}")
         plan = {k: found[k] for k in ("text", "digest", "shape", "dtype", "said")}
-        said = {"plan": plan, "policy": str(decision.rule), "rule": decision.rule.id}
-        self._ledger.reserve(question, said)
-        try:
+        said = {"plan": plan, "policy": str(rule), "rule": rule.id}
+
+        def work() -> dict[str, Any]:
             made = noise.prepare(found["l1"], found["l2"], question.cost)
-            value = release.seal_tensor(found, made)
-            details = {
-                **said,
-                "data": dataset.meta["commitment"],
-                "value": value,
-                **release.guarantee_of_plan(made, dataset, self._isolation),
-            }
-            entry = self._ledger.release(question, details)
-        except BaseException as error:
-            self._ledger.fail(question.request)
-            if isinstance(error, LabError):
-                raise
-            raise FailedError("the owner's kernel could not draw the noise; the cost counts as spent") from None
+            promise = release.guarantee_of_plan(made, dataset, self._isolation)
+            return {**said, "data": dataset.meta["commitment"], "value": release.seal_tensor(found, made), **promise}
+
+        entry = self._settled(question, said, work)
         self._notify(f"{analyst.name} released a tensor {found['shape']} of {dataset.name} at {question.cost}")
         return entry
 
