@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from syft_lab.kernel.executor.plans import Here, Host
 from syft_lab.kernel.executor.supervisor import Limits
 from syft_lab.kernel.owner import Owner
 from syft_lab.wire.codec import Frame
-from syft_lab.wire.link import Client, Hub
+from syft_lab.wire.link import Client, Hub, MemoryTransport
 
 ANALYST = "analyst"
 
@@ -100,14 +99,12 @@ class _Host(Owner):
         return Here(self.device, limits.memory, limits.wall)
 
 
-class _Bridge:
-    """The in-memory link between the loop of a session and that of an owner. Frames are copied, as a socket would."""
+class _Bridge(MemoryTransport):
+    """The in-memory link where session and owner have loops of their own."""
 
     def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop, key: str) -> None:
-        self._hub, self._there, self._key = hub, loop, key
-        self._here = asyncio.get_running_loop()
-        self._name = f"bridge {id(self)}".encode()
-        self._inbox: asyncio.Queue[Sequence[Frame] | None] = asyncio.Queue()
+        super().__init__(hub, key)
+        self._there, self._here = loop, asyncio.get_running_loop()
 
     async def send(self, frames: list[Frame]) -> None:
         """Hand the frames to the owner's loop."""
@@ -119,13 +116,6 @@ class _Bridge:
             self._here.call_soon_threadsafe(self._inbox.put_nowait, copied)
         except RuntimeError:
             raise ConnectionLost("the analyst is gone") from None
-
-    async def receive(self) -> Sequence[Frame]:
-        """The owner's next message."""
-        found = await self._inbox.get()
-        if found is None:
-            raise ConnectionLost("the connection broke while an answer was pending")
-        return found
 
     def close(self) -> None:
         """End the connection."""

@@ -303,9 +303,9 @@ class _Recording:
         self.plan = Plan(made.inputs, made.nodes, made.outputs)
         self._sources = tape.sources
         self._tape = tape
-        self._session = tape.session
-        if self._session is None:
+        if tape.session is None:
             raise UsageError("a plan computes on pointers: give it one")
+        self._session: SessionTape = tape.session
         self._grads = []
 
     def _gradients(self, tape: _Capture, flat: Sequence[Any], holders: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -337,7 +337,6 @@ class _Recording:
     def run(self, flat: Sequence[Any]) -> Any:
         """Run it, and put values where the function would have put them."""
         session = self._session
-        assert session is not None  # noqa: S101 - __init__
         inputs = [self._input(source, flat, session) for source in self._sources]
         values = dict(zip(self._wanted, session.run(self.plan, [v.number for v in inputs]), strict=True))
         for thing, number, spec in self._written:

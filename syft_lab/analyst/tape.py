@@ -337,7 +337,7 @@ class SessionTape(Tape):
     def fetch(self, number: int, spec: Spec) -> torch.Tensor:
         """The tensor behind a number; raises PrivateValueError where it is private."""
         self.flush()
-        whole: torch.Tensor | None = None
+        whole = torch.empty(0, dtype=torch.uint8)
         asked = [(0, self.queue(m.Fetch(self.space, 0, number, 0), m.Part))]
         for start, future in asked:
             try:
@@ -350,11 +350,10 @@ class SessionTape(Tape):
             part = memoryview(reply.payload[0]).cast("B")
             if part.nbytes != min(PART, spec.nbytes - start):
                 raise LabError("the owner sent another number of bytes than the value has; tell the owner")
-            if whole is None:  # it is there, and may leave: now the rest
+            if start == 0:  # it is there, and may leave: now the rest
                 whole = torch.empty(max(1, spec.nbytes), dtype=torch.uint8)
                 asked += [(s, self.queue(m.Fetch(self.space, 0, number, s), m.Part)) for s in range(PART, spec.nbytes, PART)]
             memoryview(whole.numpy())[start : start + part.nbytes] = part
-        assert whole is not None  # noqa: S101 - there is a first part
         found = whole[: spec.nbytes].view(spec.dtype) if spec.nbytes else torch.empty(0, dtype=spec.dtype)
         return found.reshape(spec.shape) if math.prod(spec.shape) else torch.empty(spec.shape, dtype=spec.dtype)
 
