@@ -251,9 +251,9 @@ class Link:
         """The JSON in the payload of the reply."""
         return json_of(self._ask(message, expected, QUESTION_SECONDS))
 
-    async def asking(self, message: m.Message, expected: type[M], timeout: float) -> M:
-        """Ask once; connects first if the link broke."""
-        reply = await (await self._connect()).request(message, timeout)
+    async def asking(self, message: m.Message, expected: type[M], timeout: float, into: memoryview | None = None) -> M:
+        """Ask once; connects first if the link broke. A large reply is received ``into`` memory that waits for it."""
+        reply = await (await self._connect()).request(message, timeout, into)
         if not isinstance(reply, expected):
             raise LabError(f"the owner answered {message.kind} with {reply.kind}; tell the owner")
         return reply

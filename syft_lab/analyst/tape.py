@@ -7,7 +7,6 @@ pointers still hold is kept at the owner; what none holds is freed there with th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import secrets
 import threading
@@ -18,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from syft_lab import canonical, plans
@@ -32,13 +32,12 @@ from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Spec, Tape, Value
 from syft_lab.wire import messages as m
-from syft_lab.wire.chunks import PIECE, size_of
-from syft_lab.wire.link import TRANSFERS
 
 if TYPE_CHECKING:
     from syft_lab.analyst.session import Session
 
-BATCH, IDLE_SECONDS, WINDOW, PART = 1024, 0.5, 8, 8 << 20
+BATCH, IDLE_SECONDS, WINDOW = 1024, 0.5, 16
+PART, FETCHED = 8 << 20, 8 << 20  # bytes of a tensor in one message: there, and back (the owner's `PART`)
 RUNS, PLANS = 256, 128  # a message; remembered as known to the owner, who remembers more
 ANSWER_SECONDS, PATIENCE_SECONDS = 600.0, 20.0
 HISTORY, ORIGINS = 20_000, 64 << 20
@@ -64,6 +63,15 @@ class _Run(NamedTuple):
     kept: bool
 
 
+class _Asked(NamedTuple):
+    """A message that waits for its turn, what answers it, and where that goes."""
+
+    message: Ordered
+    expected: type[m.Message]
+    future: Future[Any]
+    into: memoryview | None
+
+
 class SessionTape(Tape):
     """The tape of a session. Once what the owner held is lost, it is ``dead`` and says why; the session begins another."""
 
@@ -74,9 +82,9 @@ class SessionTape(Tape):
         self.dead: LabError | None = None
         self.sent = 0
         self._remote: set[int] = set()
-        self._queue: asyncio.Queue[tuple[Ordered, type[m.Message], Future[Any]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
         self._pump: asyncio.Task[None] | None = None
-        self._window, self._large = asyncio.Semaphore(WINDOW), asyncio.Semaphore(TRANSFERS - 1)
+        self._window = asyncio.Semaphore(WINDOW)
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0.0
         self._waking = False
@@ -136,6 +144,8 @@ class SessionTape(Tape):
 
     def put(self, tensor: torch.Tensor) -> Value:
         """Send a local tensor; what is sent is what it holds now."""
+        if tensor.nbytes > PART and self.freed:
+            self.flush()  # first what is gone goes there too, and makes room
         value = self.new()
         whole = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
         data = whole.reshape(-1).view(torch.uint8) if whole.numel() else torch.empty(0, dtype=torch.uint8)
@@ -144,20 +154,21 @@ class SessionTape(Tape):
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": list(tensor.shape),
         }
-        parts: list[torch.Tensor] = []
+        self._remote.add(value.number)  # so that what came of it is freed, whatever happens on the way
+        small = data.numel() <= PART
+        sent = data.clone() if small and _shared(whole, tensor) else data
         asked: list[Future[Any]] = []
-        for start in range(0, max(data.numel(), 1), PART):
-            part = data[start : start + PART].clone()  # while the one before is on its way
-            parts.append(part)
-            message = m.Put(self.space, 0, start=start, payload=[part.numpy().data], **about)
+        for start in range(0, max(sent.numel(), 1), PART):
+            message = m.Put(self.space, 0, start=start, payload=[sent[start : start + PART].numpy().data], **about)
             asked.append(self.queue(message, m.Ran, [value.number]))
-            if len(asked) > 2 * WINDOW:  # not more of it in memory than is on its way; and what is too large is said here
+            if len(asked) > 2 * WINDOW:  # what is too large is said while it is on its way
                 self.wait(asked.pop(0))
-                del parts[:-1]
-        self._remote.add(value.number)
-        if data.numel() <= PART:
+        if not small:  # no copy was made: until all of it is there, nobody may write to it
+            for future in asked:
+                self.wait(future)
+        if small:
             self._kept += data.numel()
-            self.origins[value.number] = parts[0].view(tensor.dtype).reshape(tensor.shape) if data.numel() else whole.clone()
+            self.origins[value.number] = sent.view(tensor.dtype).reshape(tensor.shape) if data.numel() else whole.clone()
         while self._kept > ORIGINS:  # the oldest tensors go; a dataset is only a name
             oldest = next(n for n, t in self.origins.items() if isinstance(t, torch.Tensor))
             self._kept -= self.origins.pop(oldest).nbytes  # type: ignore[union-attr]
@@ -235,8 +246,10 @@ class SessionTape(Tape):
 
     # Sending
 
-    def queue(self, message: Ordered, expected: type[m.Message], outputs: Sequence[int] = ()) -> Future[Any]:
-        """Send a message in its turn; ``outputs`` fail with it."""
+    def queue(
+        self, message: Ordered, expected: type[m.Message], outputs: Sequence[int] = (), into: memoryview | None = None
+    ) -> Future[Any]:
+        """Send a message in its turn; ``outputs`` fail with it. A large reply is received ``into`` memory that waits for it."""
         future: Future[Any] = Future()
         with self.lock:
             self.check()
@@ -244,7 +257,7 @@ class SessionTape(Tape):
             numbered = replace(message, number=self.sent)
             if outputs:
                 future.add_done_callback(lambda f: self._fail(f, outputs))
-            self.session.loop.call_soon_threadsafe(self._enqueue, numbered, expected, future)
+            self.session.loop.call_soon_threadsafe(self._enqueue, _Asked(numbered, expected, future, into))
         return future
 
     def _fail(self, future: Future[Any], outputs: Sequence[int]) -> None:
@@ -253,26 +266,28 @@ class SessionTape(Tape):
             for number in outputs:
                 self._failed.setdefault(number, error)
 
-    def _enqueue(self, message: Ordered, expected: type[m.Message], future: Future[Any]) -> None:
-        self._queue.put_nowait((message, expected, future))
+    def _enqueue(self, asked: _Asked) -> None:
+        self._queue.put_nowait(asked)
         if self._pump is None or self._pump.done():
             self._pump = self.session.loop.create_task(self._send_all())
 
     async def _send_all(self) -> None:
         while not self._queue.empty():
-            message, expected, future = self._queue.get_nowait()
+            asked = self._queue.get_nowait()
             await self._window.acquire()
-            task = self.session.loop.create_task(self._one(message, expected, future))
+            task = self.session.loop.create_task(self._one(*asked))
             self._tasks.add(task)
             task.add_done_callback(self._over)
-            if message.number == 1:  # it opens the session; what overtook it would look like one that the owner forgot
+            if asked.message.number == 1:  # it opens the session; what overtook it would look like one that the owner forgot
                 await asyncio.wait([task])
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._window.release()
 
-    async def _one(self, message: Ordered, expected: type[m.Message], future: Future[Any]) -> None:
+    async def _one(
+        self, message: Ordered, expected: type[m.Message], future: Future[Any], into: memoryview | None = None
+    ) -> None:
         """Send a message, again if the link broke: the owner does it once."""
         end = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -282,8 +297,7 @@ class SessionTape(Tape):
             held = self.session.head
             try:
                 asked = replace(message, held=held.size if held else 0) if isinstance(message, m.Noise) else message
-                async with self._large if size_of(getattr(asked, "payload", ())) > PIECE else contextlib.nullcontext():
-                    reply = await self.session.asking(asked, expected, ANSWER_SECONDS)
+                reply = await self.session.asking(asked, expected, ANSWER_SECONDS, into)
             except (ConnectionLost, UnreachableError, KeyMismatchError) as error:
                 if time.monotonic() < end and not self.session.closed:
                     await asyncio.sleep(0.2)
@@ -337,8 +351,8 @@ class SessionTape(Tape):
     def fetch(self, number: int, spec: Spec) -> torch.Tensor:
         """The tensor behind a number; raises PrivateValueError where it is private."""
         self.flush()
-        whole = torch.empty(0, dtype=torch.uint8)
-        asked = [(0, self.queue(m.Fetch(self.space, 0, number, 0), m.Part))]
+        size, whole = spec.nbytes, np.empty(0, np.uint8)
+        asked: list[tuple[int, Future[Any]]] = [(0, self.queue(m.Fetch(self.space, 0, number, 0), m.Part))]
         for start, future in asked:
             try:
                 reply, _ = self.wait(future)
@@ -348,13 +362,17 @@ class SessionTape(Tape):
                 self.value_of(number)
                 raise
             part = memoryview(reply.payload[0]).cast("B")
-            if part.nbytes != min(PART, spec.nbytes - start):
+            if part.nbytes != min(FETCHED, size - start):
                 raise LabError("the owner sent another number of bytes than the value has; tell the owner")
-            if start == 0:  # it is there, and may leave: now the rest
-                whole = torch.empty(max(1, spec.nbytes), dtype=torch.uint8)
-                asked += [(s, self.queue(m.Fetch(self.space, 0, number, s), m.Part)) for s in range(PART, spec.nbytes, PART)]
-            memoryview(whole.numpy())[start : start + part.nbytes] = part
-        found = whole[: spec.nbytes].view(spec.dtype) if spec.nbytes else torch.empty(0, dtype=spec.dtype)
+            if start == 0:  # it is there, and may leave: now the rest, each part to its place
+                whole = np.empty(size, np.uint8)  # of large pages, which are cheaper to come by
+                view = memoryview(whole)
+                for at in range(FETCHED, size, FETCHED):
+                    ask = m.Fetch(self.space, 0, number, at)
+                    asked.append((at, self.queue(ask, m.Part, into=view[at : min(at + FETCHED, size)])))
+            if part.obj is not whole:
+                whole[start : start + part.nbytes] = part
+        found = torch.from_numpy(whole).view(spec.dtype) if size else torch.empty(0, dtype=spec.dtype)
         return found.reshape(spec.shape) if math.prod(spec.shape) else torch.empty(spec.shape, dtype=spec.dtype)
 
     def waits(self, number: int) -> bool:
@@ -365,7 +383,7 @@ class SessionTape(Tape):
         """The session ends: nothing more is sent."""
         self._die(ConnectionLost("this session is closed"))
         while not self._queue.empty():
-            self._settle(self._queue.get_nowait()[2], ConnectionLost("this session is closed"))
+            self._settle(self._queue.get_nowait().future, ConnectionLost("this session is closed"))
         for task in (*self._tasks, *([self._pump] if self._pump is not None else [])):
             task.cancel()
 
@@ -410,3 +428,8 @@ class SessionTape(Tape):
     def hold(self, value: Value) -> None:
         """Keep a value while something is computed again from it."""
         self.holding[value.number] = value
+
+
+def _shared(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether they lie in the same memory."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -89,7 +89,7 @@ class Tensors:
                 raise WireError(f"message {message.number} of this session came, and {seat.next} did not") from None
             if seat.gone:
                 raise StalePointerError(seat.gone)
-            if message.number < seat.next:
+            if message.number < seat.next and not isinstance(message, m.Fetch):  # which only reads, and is not kept
                 return self._again(seat, message.number)
             reply: m.Message | LabError
             try:
@@ -104,9 +104,10 @@ class Tensors:
                 if seat.gone:
                     raise StalePointerError(seat.gone) from None
                 reply = LabError(f"the owner's kernel met a fault ({type(fault).__name__}); tell the owner")
-            seat.next += 1
+            seat.next = max(seat.next, message.number + 1)
             seat.touched = time.monotonic()
-            seat.replies[message.number] = reply
+            if not isinstance(message, m.Fetch):
+                seat.replies[message.number] = reply
             while len(seat.replies) > KEPT_REPLIES:
                 seat.replies.popitem(last=False)
             seat.turn.notify_all()

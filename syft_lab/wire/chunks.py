@@ -6,8 +6,11 @@ its kind may carry; numpy's ``empty`` touches no page before a piece fills it, s
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +45,41 @@ def pieces(transfer: bytes, payload: Sequence[Frame]) -> Iterator[list[Frame]]:
             index += 1
 
 
-class Transfer:
-    """A large message on its way in. Raises WireError for sizes beyond the limits and for a piece out of order."""
+class Buffers:
+    """Memory for large frames, taken again once nobody holds a view of it: new pages cost more than what is done with them."""
 
-    def __init__(self, header: Header, first: bytes, max_payload: int) -> None:
+    KEPT, SIZE = 8, 8 << 20
+
+    def __init__(self) -> None:
+        self._kept: list[np.ndarray[Any, Any]] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> memoryview:
+        """So many bytes."""
+        if not self.SIZE // 2 < size <= self.SIZE:
+            return np.empty(size, np.uint8).data.cast("B")
+        with self._lock:
+            for kept in self._kept:
+                if sys.getrefcount(kept) == _FREE:
+                    return memoryview(kept)[:size]
+            found = np.empty(self.SIZE, np.uint8)
+            if len(self._kept) < self.KEPT:
+                self._kept.append(found)
+        return memoryview(found)[:size]
+
+
+_FREE = 3  # the list, the loop's variable, and the argument of the call that counts
+
+
+class Transfer:
+    """A large message on its way in. Raises WireError for sizes beyond the limits and for a piece out of order.
+
+    A payload of one frame goes straight ``into`` memory that waits for it, if that is as large.
+    """
+
+    def __init__(
+        self, header: Header, first: bytes, max_payload: int, buffers: Buffers, into: memoryview | None = None
+    ) -> None:
         sizes = [int.from_bytes(first[i : i + 8], "big") for i in range(9, len(first), 8)]
         if (len(first) - 9) % 8 or not 1 <= len(sizes) <= MAX_FRAMES:
             raise WireError("an opening frame holds a transfer and 1 to 32 sizes")
@@ -54,7 +88,8 @@ class Transfer:
         self.header = header
         self.count = 0
         self.touched = time.monotonic()
-        self._buffers = [np.empty(n, np.uint8).data.cast("B") for n in sizes]
+        ready = into is not None and [into.nbytes] == sizes
+        self._buffers = [into] if ready else [buffers.take(n) for n in sizes]
         self._frame = self._filled = 0
         self._skip_full()
 

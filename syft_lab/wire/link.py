@@ -42,11 +42,16 @@ class Transport(Protocol):
 
 
 class Endpoint:
-    """One side of one connection. ``max_payload`` bounds what the other side may make us allocate."""
+    """One side of one connection. ``max_payload`` bounds what the other side may make us allocate; ``place`` gives memory that
+    waits for the payload of the message with an id, ``buffers`` memory for all others."""  # noqa: D209
 
-    def __init__(self, send: Send, max_payload: int) -> None:
-        self._send = send
+    def __init__(
+        self, send: Send, max_payload: int, buffers: chunks.Buffers, place: Callable[[int], memoryview | None] = lambda id: None
+    ) -> None:
+        self._send, self._buffers = send, buffers
         self._max_payload = max_payload
+        self._place = place
+        self._sending = asyncio.Semaphore(TRANSFERS)  # no more of them than the other side takes at a time
         self._incoming: dict[bytes, chunks.Transfer] = {}
         self._windows: dict[bytes, asyncio.Semaphore] = {}
 
@@ -56,6 +61,10 @@ class Endpoint:
         if chunks.size_of(payload) <= chunks.PIECE:
             await self._send([b"M", header, *payload])
             return
+        async with self._sending:
+            await self._put_pieces(header, payload)
+
+    async def _put_pieces(self, header: Frame, payload: Sequence[Frame]) -> None:
         transfer = os.urandom(8)
         window = self._windows[transfer] = asyncio.Semaphore(chunks.WINDOW)
         try:
@@ -93,8 +102,8 @@ class Endpoint:
             del self._incoming[key]
         if transfer in self._incoming or len(self._incoming) >= TRANSFERS:
             raise WireError(f"at most {TRANSFERS} large messages travel at a time on one connection")
-        found = chunks.Transfer(codec.read_header(header), first, self._max_payload)
-        self._incoming[transfer] = found
+        judged = codec.read_header(header)
+        self._incoming[transfer] = chunks.Transfer(judged, first, self._max_payload, self._buffers, self._place(judged.id))
 
     async def _piece(self, transfer: bytes, index: int, data: Frame) -> tuple[Message, int] | None:
         found = self._incoming.get(transfer)
@@ -120,18 +129,29 @@ class Client:
 
     def __init__(self, transport: Transport, max_payload: int = 1 << 30) -> None:
         self._transport = transport
-        self._endpoint = Endpoint(transport.send, max_payload)
+        self._places: dict[int, memoryview] = {}
+        self._endpoint = Endpoint(
+            transport.send,
+            max_payload,
+            chunks.Buffers(),
+            lambda id: self._places.pop(id, None),  # for one reply, once
+        )
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[Message]] = {}
         self._reader = asyncio.get_running_loop().create_task(self._read())
         self.closed = False
 
-    async def request(self, message: Message, timeout: float) -> Message:
-        """Send a message and wait for its reply; raises the error in a `Refused`, or ConnectionLost after ``timeout`` s."""
+    async def request(self, message: Message, timeout: float, into: memoryview | None = None) -> Message:
+        """Send a message and wait for its reply; raises the error in a `Refused`, or ConnectionLost after ``timeout`` s.
+
+        A large payload that is as long as ``into`` is received there, and is the reply's payload.
+        """
         if self.closed:
             raise ConnectionLost("this connection is closed; connect again")
         id = next(self._ids)
         reply = self._pending[id] = asyncio.get_running_loop().create_future()
+        if into is not None:
+            self._places[id] = into
         try:
             async with asyncio.timeout(timeout):
                 await self._put(message, id, reply)
@@ -140,6 +160,7 @@ class Client:
             raise ConnectionLost(f"the owner did not answer within {timeout:g} s; ask again, or ask the owner") from None
         finally:
             self._pending.pop(id, None)
+            self._places.pop(id, None)
         if isinstance(found, Refused):
             raise from_code(found.code, found.text)
         return found
@@ -188,7 +209,7 @@ class Hub:
 
     def __init__(self, handler: Handler, max_payload: int) -> None:
         self._handler = handler
-        self._max_payload = max_payload
+        self._max_payload, self._buffers = max_payload, chunks.Buffers()
         self._endpoints: dict[bytes, Endpoint] = {}
         self._in_hand: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -199,7 +220,7 @@ class Hub:
         if endpoint is None:
             if len(self._endpoints) >= CONNECTIONS:  # the oldest; a live one that lost a transfer is told so
                 del self._endpoints[next(iter(self._endpoints))]
-            endpoint = self._endpoints[connection] = Endpoint(send, self._max_payload)
+            endpoint = self._endpoints[connection] = Endpoint(send, self._max_payload, self._buffers)
         task = asyncio.get_running_loop().create_task(self._take(endpoint, key, frames))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,73 @@ def test_tensors_of_all_types_travel_there_and_back(alice, dtype):
 def test_a_large_tensor_travels_in_parts(alice):
     t = torch.randint(0, 255, (30_000_000,), dtype=torch.uint8)
     assert torch.equal(lab.send(t, alice).get(), t)
+
+
+@pytest.mark.slow
+def test_three_gigabytes_travel_and_five_are_refused_before_they_do(hosting, alice):
+    if int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) < 10 << 20:
+        pytest.skip("a tensor of 3 GB needs a machine with 10 GB of free memory")
+    t = torch.zeros(3 << 28)  # of 4 bytes; pages that nobody wrote to are no memory
+    marks = torch.tensor([0, 5, (2 << 20) - 1, 2 << 20, t.numel() - 1])
+    t[marks] = torch.arange(1.0, 6.0)
+    x = lab.send(t, alice)
+    assert torch.equal(x[marks].get(), torch.arange(1.0, 6.0))
+    assert x.count_nonzero().get() == len(marks)
+    part = x[: 3 << 20]
+    assert torch.equal(part.get(), t[: 3 << 20])
+    del x, part
+    before = alice.tape.sent
+    with pytest.raises(errors.FailedError, match="this needs 5120 MB more"):
+        lab.send(torch.empty(5 << 30, dtype=torch.uint8), alice)
+    assert alice.tape.sent - before < 40  # of 640 parts
+    again = lab.send(t[: 2 << 28], alice)  # what was let go has made room
+    assert again[0].get() == 1
+
+
+def test_what_is_sent_is_what_a_large_tensor_held_then(alice):
+    t = torch.zeros(20 << 20, dtype=torch.uint8)
+    x = lab.send(t, alice)
+    t += 1
+    assert x.count_nonzero().get() == 0
+
+
+def test_a_large_send_that_is_interrupted_leaves_nothing_at_the_owner(hosting, alice, monkeypatch):
+    lab.send(torch.ones(3), alice).get()
+    tape = alice.tape
+    ((_, seat),) = hosting._tensors.seats()
+    wait, calls = tape.wait, []
+
+    def interrupted(future, *rest):
+        calls.append(future)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return wait(future, *rest)
+
+    monkeypatch.setattr(tape, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.send(torch.zeros(40 << 20, dtype=torch.uint8), alice)
+    monkeypatch.undo()
+    gc.collect()
+    assert torch.equal((lab.send(torch.ones(3), alice) + 1).get(), torch.full((3,), 2.0))
+    gc.collect()
+    tape.flush()
+    alice.ping()
+    lab.send(torch.ones(1), alice).get()
+    assert seat.call("stats", {})[0]["bytes"] < 1000
+
+
+def test_a_large_value_comes_back_whole_over_a_link_that_breaks_and_the_kernel_keeps_none_of_it(hosting, alice):
+    t = torch.randint(0, 255, (60 << 20,), dtype=torch.uint8)
+    x = lab.send(t, alice)
+    breaker = threading.Timer(0.05, alice.reconnect)
+    breaker.start()
+    try:
+        assert torch.equal(x.get(), t)
+        assert torch.equal(x.reshape(60, -1).t().get(), t.reshape(60, -1).t())  # a copy for all its parts
+    finally:
+        breaker.join()
+    ((_, seat),) = hosting._tensors.seats()
+    assert not any(isinstance(reply, m.Part) for reply in seat.replies.values())
 
 
 def test_training_at_the_owner_is_what_it_is_here(alice):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import array
 import json
+import select
 import socket
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from syft_lab.wire.chunks import Buffers
 
 Frames = Sequence[bytes | memoryview | bytearray]
 
@@ -27,8 +28,9 @@ def send(sock: socket.socket, header: Any, frames: Frames = (), fds: Sequence[in
         sock.sendall(frame)
 
 
-def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[memoryview], list[int]]:
+def receive(sock: socket.socket, most_fds: int = 0, buffers: Buffers | None = None) -> tuple[Any, list[memoryview], list[int]]:
     """The next message: its header, frames and files. Raises EOFError once the other side is gone."""
+    take = (buffers or Buffers()).take
     fds: list[int] = []
     if most_fds:
         first, ancillary, _, _ = sock.recvmsg(8, socket.CMSG_SPACE(4 * most_fds))
@@ -42,11 +44,21 @@ def receive(sock: socket.socket, most_fds: int = 0) -> tuple[Any, list[memoryvie
     if len(length) < 8:
         raise EOFError
     header, sizes = json.loads(_exactly(sock, int.from_bytes(length, "little")).tobytes())
-    return header, [_exactly(sock, size) for size in sizes], fds
+    return header, [_filled(sock, take(size)) for size in sizes], fds
+
+
+def waiting(sock: socket.socket, seconds: float) -> bool:
+    """Whether a message, or the end, comes within so many seconds."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _exactly(sock: socket.socket, size: int) -> memoryview:
-    found = np.empty(size, np.uint8).data.cast("B") if size else memoryview(b"")  # numpy touches no page before it is filled
+    return _filled(sock, memoryview(bytearray(size)))
+
+
+def _filled(sock: socket.socket, found: memoryview) -> memoryview:
     view = found
     while view:
         got = sock.recv_into(view)

@@ -21,7 +21,7 @@ from syft_lab.errors import FailedError, LabError, StalePointerError
 from syft_lab.kernel.executor import pipe
 from syft_lab.kernel.executor.data import Data, unpack
 
-GRACE_SECONDS = 20.0
+GRACE_SECONDS, REST_SECONDS = 20.0, 1.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 Frames = pipe.Frames
 
@@ -90,7 +90,7 @@ class Child:
         self._sock, self._channel, self._pidfd, self.pid = sock, channel, pidfd, pid
         self._sock.settimeout(seconds + GRACE_SECONDS)
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock, self._buffers = threading.Lock(), pipe.Buffers()
         self._gone = ""
 
     def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
@@ -100,7 +100,7 @@ class Child:
                 raise StalePointerError(self._gone)
             try:
                 pipe.send(self._sock, [do, dict(facts)], frames, () if data is None else (data.fd,))
-                (kind, found), out, _ = pipe.receive(self._sock)
+                (kind, found), out, _ = pipe.receive(self._sock, 0, self._buffers)
             except TimeoutError:
                 self._end(f"a plan took longer than {self._seconds:g} s")
                 raise StalePointerError(self._gone) from None
@@ -167,13 +167,25 @@ def matrix(fd: int, layout: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
     return torch.stack(made, 1)
 
 
-def _keep_pages() -> None:
-    """Let malloc keep what is freed, up to 256 MB: each step of a training frees and takes the same tensors, and new pages cost
-    as much as computing on them (a step of a small CNN took 8.9 ms, and takes 5.5)."""  # noqa: D209
-    with contextlib.suppress(OSError, AttributeError):
-        malloc = ctypes.CDLL(None)
-        malloc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        malloc.mallopt(M_TRIM_THRESHOLD, 256 << 20)
+class _Pages:
+    """Lets malloc keep what is freed, while there is work; what is kept goes back when nothing was asked for a while.
+
+    Each step of a training frees and takes the same tensors, and new pages cost as much as computing on them, or several
+    times that where the host of a virtual machine has to find them first.
+    """
+
+    def __init__(self) -> None:
+        self._malloc = ctypes.CDLL(None)
+        self._kept = hasattr(self._malloc, "mallopt")
+        if self._kept and not self._malloc.mallopt(M_MMAP_THRESHOLD, 1 << 30):
+            self._malloc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that older ones take
+        if self._kept:
+            self._malloc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+    def give_back(self) -> None:
+        """Free pages go to the system."""
+        if self._kept:
+            self._malloc.malloc_trim(0)
 
 
 def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
@@ -183,13 +195,15 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
     from syft_lab.kernel.executor.runner import Quota, Runner
 
     torch.set_num_threads(spec["limits"]["threads"])
-    _keep_pages()
+    pages = _Pages()
     runner, broken = None, LabError("")
     try:
         runner = Runner(spec["plans"]["device"], Quota(spec["limits"]["memory"], spec["limits"]["wall"]))
     except LabError as error:  # it is said to whoever asks for something
         broken = error
     while True:
+        if not pipe.waiting(sock, REST_SECONDS):
+            pages.give_back()
         try:
             (do, facts), frames, fds = pipe.receive(sock, 1)
         except (EOFError, OSError):

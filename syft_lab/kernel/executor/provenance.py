@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import weakref
 from typing import Any
 
 _count = itertools.count()
@@ -12,12 +13,28 @@ _count = itertools.count()
 class Made:
     """One value's making. ``text`` is its operation with ``%`` for each value of ``past`` that it reads, in order."""
 
-    __slots__ = ("__weakref__", "_digest", "at", "key", "many", "out", "past", "text")
+    __slots__ = ("__weakref__", "_digest", "_given", "_text", "at", "key", "many", "out", "past")
 
     def __init__(self, text: str, past: tuple[Made, ...] | None = None, out: int = 0, many: int = 1, key: Any = None) -> None:
-        self.text, self.past, self.out, self.many, self.key = text, past, out, many, key
+        self._text, self.past, self.out, self.many, self.key = text, past, out, many, key
         self.at = next(_count)
         self._digest = b""
+        self._given: Any = None
+
+    @classmethod
+    def given(cls, text: str, content: Any) -> Made:
+        """A value that came in as bytes, which never change. They are hashed when that is needed: most never are."""
+        made = cls(text)
+        made._given = content
+        return made
+
+    @property
+    def text(self) -> str:
+        """See the class."""
+        if self._given is not None:
+            self._text += f" {hashlib.sha256(self._given).hexdigest()[:32]}"
+            self._given = None
+        return self._text
 
     @property
     def digest(self) -> bytes:
@@ -41,7 +58,14 @@ class Made:
 
     def cut(self) -> None:
         """Forget what it came from, but for the digest."""
-        self.text, self.past = f"earlier steps, {self.digest.hex()[:16]}", None
+        self._text, self.past, self._given = f"earlier steps, {self.digest.hex()[:16]}", None, None
+
+
+def settle(made: weakref.ref[Made]) -> None:
+    """Called when a value is gone: bytes that it came as are hashed where others were made from them, and then forgotten."""
+    left = made()
+    if left is not None:
+        left.text  # noqa: B018 - it hashes
 
 
 def story(made: Made, most: int, code: bool = False) -> str:

@@ -25,7 +25,7 @@ from syft_lab import ops, plans, record
 from syft_lab.errors import FailedError, LabError, PrivateValueError, StateError, UsageError, WireError
 from syft_lab.kernel.executor import grid
 from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant
-from syft_lab.kernel.executor.provenance import Made, story
+from syft_lab.kernel.executor.provenance import Made, settle, story
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
 from syft_lab.record import Spec
@@ -56,11 +56,10 @@ class Quota:
 
 @dataclass
 class Partial:
-    """A tensor that is coming in: its bytes, how many are there, and their digest."""
+    """A tensor that is coming in: its bytes, and how many are there."""
 
     whole: torch.Tensor
     at: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
 
 
 @dataclass
@@ -83,6 +82,7 @@ class Runner:
 
     def __init__(self, device: str = "cpu", quota: Quota | None = None) -> None:
         self.device, self.quota, self.space = torch.device(device), quota or Quota(), Space()
+        self._flat: tuple[Held, torch.Tensor] | None = None  # what goes out just now
         if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
             raise StateError(f"this owner's machine has no {device} that torch can use")
 
@@ -108,22 +108,23 @@ class Runner:
         size, part = math.prod(shape) * kind.itemsize, memoryview(data).cast("B")
         if start == 0:
             self._room(size)
-            self.space.partial[number] = Partial(torch.empty(size, dtype=torch.uint8))
+            self.space.partial[number] = Partial(torch.from_numpy(np.empty(size, np.uint8)))  # of large pages
         found = self.space.partial.get(number)
         if found is None or found.at != start or start + part.nbytes > size or found.whole.numel() != size:
             raise WireError("a part of a tensor came out of order")
         whole = found.whole
         if part.nbytes:
             whole.numpy()[start : start + part.nbytes] = np.frombuffer(part, np.uint8)
-            found.digest.update(part)  # while the next part is on its way
         found.at += part.nbytes
         if start + part.nbytes == size:
             del self.space.partial[number]
             if kind is torch.bool and size and int(whole.max()) > 1:
                 raise WireError("a boolean is neither true nor false")
-            about = f"constant {dtype}{list(shape)} {found.digest.hexdigest()[:32]}"
+            made = Made.given(f"constant {dtype}{list(shape)}", whole.numpy())
+            if self.device.type != "cpu":
+                made.text  # noqa: B018 - its bytes are not kept here as well
             tensor = whole.view(kind).reshape(tuple(shape)) if size else torch.empty(tuple(shape), dtype=kind)
-            self._hold(number, tensor.to(self.device), PUBLIC, Made(about))
+            self._hold(number, tensor.to(self.device), PUBLIC, made)
 
     # Plans
 
@@ -158,10 +159,15 @@ class Runner:
     def free(self, numbers: Sequence[int]) -> None:
         """Forget values."""
         for number in numbers:
-            held = self.space.held.pop(number, None)
-            if held is not None and self.space.same.get(held.made.key) == number:
-                del self.space.same[held.made.key]
             self.space.partial.pop(number, None)
+            held = self.space.held.pop(number, None)
+            if held is None:
+                continue
+            if self.space.same.get(held.made.key) == number:
+                del self.space.same[held.made.key]
+            made = weakref.ref(held.made)
+            del held
+            settle(made)
 
     def run_all(self, runs: Sequence[Mapping[str, Any]], given: Sequence[bytes]) -> dict[str, Any]:
         """Run several plans in order. ``plan`` is ``#0`` for the first of those ``given``, or the digest of a kept one."""
@@ -317,8 +323,13 @@ class Runner:
             raise PrivateValueError(ways_out(held.spec.label))
         if held.tensor is None:
             raise FailedError(held.why if held.spec.label.kind == "public" or private else "this value could not be computed")
-        flat = held.tensor.detach().resolve_conj().resolve_neg().contiguous().cpu().reshape(-1).view(torch.uint8)
-        return memoryview(flat[start : start + length].numpy())
+        if self._flat is None or self._flat[0] is not held:  # all its parts come from one copy, if one is needed
+            whole = held.tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
+            self._flat = held, whole.reshape(-1).view(torch.uint8)
+        part = self._flat[1][start : start + length]
+        if start + length >= self._flat[1].numel():
+            self._flat = None
+        return memoryview(part.numpy())
 
     def aggregate(self, number: int) -> dict[str, Any]:
         """The integers of an aggregate and what one person moves them by, for a release under noise."""

@@ -1,6 +1,7 @@
 """Asking and serving over the in-memory twin: the same code as over sockets, without one."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -220,5 +221,67 @@ def test_the_hub_forgets_the_oldest_of_too_many_connections(monkeypatch):
         assert await clients[0].request(Ping(), 5) == Pong([])
         for client in clients:
             client.close()
+
+    run(work())
+
+
+def test_many_large_answers_to_small_questions_travel_on_one_connection(monkeypatch):
+    monkeypatch.setattr(chunks, "PIECE", 1 << 10)
+    size, count = (chunks.WINDOW + 8) * chunks.PIECE, link.IN_HAND  # each waits for the other side in its middle
+
+    async def large(key, message):
+        return Pong([bytes([len(message.payload[0])]) * size])
+
+    async def work():
+        client = Client(MemoryTransport(Hub(large, 1 << 30), "k"))
+        answers = await asyncio.gather(*[client.request(Ping([bytes(i)]), 25) for i in range(count)])
+        assert [a.payload[0][0] for a in answers] == list(range(count))
+        client.close()
+
+    run(work())
+
+
+def test_a_large_answer_is_received_where_its_asker_wants_it():
+    async def work():
+        client = Client(MemoryTransport(Hub(echo, 1 << 30), "k"))
+        block = os.urandom(3 * chunks.PIECE)
+        place = memoryview(bytearray(len(block)))
+        answer = await client.request(Ping([block]), 20, place)
+        assert answer.payload[0] is place
+        assert bytes(place) == block
+        small = await client.request(Ping([b"small"]), 20, place)
+        assert bytes(small.payload[0]) == b"small"
+        assert bytes(place) == block
+        client.close()
+
+    run(work())
+
+
+def test_an_owner_that_answers_twice_writes_once_into_what_its_asker_holds():
+    async def work():
+        done = asyncio.Event()
+        transport = MemoryTransport(Hub(echo, 1 << 30), "k")
+        client = Client(transport)
+        size = 2 * chunks.PIECE
+        place = memoryview(bytearray(size))
+
+        async def send(frames):  # in place of the honest hub
+            if frames[0] == b"M":
+                id = codec.decode(frames[1:])[1]
+                header = codec.encode(Pong(), id)[0]
+                for name in (b"first---", b"second--"):
+                    await transport._deliver([chunks.opening(name, [bytes(size)]), header])
+                for index in range(2):
+                    await transport._deliver([b"C" + b"first---" + index.to_bytes(4, "big"), b"1" * chunks.PIECE])
+                for index in range(2):
+                    await transport._deliver([b"C" + b"second--" + index.to_bytes(4, "big"), b"2" * chunks.PIECE])
+            elif frames[0][:9] == b"Asecond--" and frames[0][9:] == (2).to_bytes(4, "big"):
+                done.set()
+
+        client._endpoint._send = send
+        await client.request(Ping(), 10, place)
+        await asyncio.wait_for(done.wait(), 10)
+        assert bytes(place) == b"1" * size
+        client.close()
 
     run(work())
