@@ -366,11 +366,12 @@ class SessionTape(Tape):
                 raise LabError("the owner sent another number of bytes than the value has; tell the owner")
             if start == 0:  # it is there, and may leave: now the rest, each part to its place
                 whole = np.empty(size, np.uint8)  # of large pages, which are cheaper to come by
-                view = memoryview(whole)
+                view = whole.data
                 for at in range(FETCHED, size, FETCHED):
                     ask = m.Fetch(self.space, 0, number, at)
                     asked.append((at, self.queue(ask, m.Part, into=view[at : min(at + FETCHED, size)])))
-            if part.obj is not whole:
+            held: object = part.obj
+            if held is not whole:
                 whole[start : start + part.nbytes] = part
         found = torch.from_numpy(whole).view(spec.dtype) if size else torch.empty(0, dtype=spec.dtype)
         return found.reshape(spec.shape) if math.prod(spec.shape) else torch.empty(spec.shape, dtype=spec.dtype)
@@ -432,4 +433,4 @@ class SessionTape(Tape):
 
 def _shared(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether they lie in the same memory."""
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr())

@@ -61,11 +61,11 @@ class Buffers:
         with self._lock:
             for kept in self._kept:
                 if sys.getrefcount(kept) == _FREE:
-                    return memoryview(kept)[:size]
+                    return kept.data[:size]
             found = np.empty(self.SIZE, np.uint8)
             if len(self._kept) < self.KEPT:
                 self._kept.append(found)
-        return memoryview(found)[:size]
+        return found.data[:size]
 
 
 _FREE = 3  # the list, the loop's variable, and the argument of the call that counts
@@ -88,8 +88,11 @@ class Transfer:
         self.header = header
         self.count = 0
         self.touched = time.monotonic()
-        ready = into is not None and [into.nbytes] == sizes
-        self._buffers = [into] if ready else [buffers.take(n) for n in sizes]
+        self._buffers: list[memoryview] = []
+        if into is not None and [into.nbytes] == sizes:
+            self._buffers.append(into)
+        else:
+            self._buffers += [buffers.take(n) for n in sizes]
         self._frame = self._filled = 0
         self._skip_full()
 

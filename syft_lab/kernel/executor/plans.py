@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from syft_lab.errors import FailedError, LabError, StalePointerError
 from syft_lab.kernel.executor import pipe
 from syft_lab.kernel.executor.data import Data, unpack
+from syft_lab.wire.chunks import Buffers
 
 GRACE_SECONDS, REST_SECONDS = 20.0, 1.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -90,7 +91,7 @@ class Child:
         self._sock, self._channel, self._pidfd, self.pid = sock, channel, pidfd, pid
         self._sock.settimeout(seconds + GRACE_SECONDS)
         self._seconds = seconds
-        self._lock, self._buffers = threading.Lock(), pipe.Buffers()
+        self._lock, self._buffers = threading.Lock(), Buffers()
         self._gone = ""
 
     def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
