@@ -4,9 +4,11 @@
     op      = "aten.name.overload"
     arg     = null | true | 7 | 0.5 | "word" | [arg, …] | {"v": number} | {"c": constant} | {"f": "nan|inf|-inf"}
             | {"z": [re, im]} | {"t": "float32"} | {"d": "owner"} | {"l": "strided"} | {"m": "contiguous_format"}
+            | {"s": place}
 
 Numbers name values: inputs first, then what the nodes make, in order, each once (null: an output nobody needs). Every
 node is a function of its arguments: what torch would do in place is recorded as the operation that makes a new value.
+Seeds of random numbers are no part of a plan: they come with each run, and a plan names them by their place among them.
 The canonical form is `Plan.canonical` (numbers as they come, dead nodes gone, JSON without spaces); its SHA-256 is the
 plan's digest.
 """
@@ -17,9 +19,9 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from syft_lab import canonical
 from syft_lab.errors import WireError
@@ -42,6 +44,12 @@ class Constant(NamedTuple):
     position: int
 
 
+class Seed(NamedTuple):
+    """The seed with this position among those of a run, as the argument ``seed``."""
+
+    position: int
+
+
 class Mark(NamedTuple):
     """A dtype (``t``), device (``d``), layout (``l``) or memory format (``m``) by its name."""
 
@@ -56,6 +64,9 @@ class Node(NamedTuple):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     outs: tuple[int | None, ...]
+
+
+_PLACES: Mapping[str, Callable[[int], Constant | Seed]] = {"c": Constant, "s": Seed}
 
 
 def refs(node: Node) -> Iterator[int]:
@@ -97,25 +108,33 @@ def renamed(node: Node, numbers: Mapping[int, int]) -> Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """Operations over numbered values: ``inputs`` of them come from outside, ``outputs`` are what is asked for."""
+    """Operations over numbered values: ``inputs`` of them come from outside, ``outputs`` are what is asked for.
+
+    ``seeds`` are those that were drawn when it was recorded; they are no part of what it is.
+    """
 
     inputs: int
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
+    seeds: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]) -> Plan:
+    def of(cls, nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]) -> Self:
         """The canonical plan that computes ``outputs`` from ``inputs``, whatever numbers the nodes use."""
         numbers = {old: new for new, old in enumerate(inputs)}
         made = []
+        seeds: list[int] = []
         for node in alive(nodes, outputs):
-            args = tuple(_numbered(a, numbers) for a in node.args)
-            kwargs = {k: _numbered(v, numbers) for k, v in sorted(node.kwargs.items())}
+            args = tuple([_numbered(a, numbers) for a in node.args])
+            kwargs = {k: _numbered(v, numbers) for k, v in sorted(node.kwargs.items())} if node.kwargs else {}
+            if "seed" in kwargs:
+                seeds.append(kwargs["seed"])
+                kwargs["seed"] = Seed(len(seeds) - 1)
             for out in node.outs:
                 if out is not None:
                     numbers[out] = len(numbers)
             made.append(Node(node.op, args, kwargs, tuple(None if o is None else numbers[o] for o in node.outs)))
-        return cls(len(inputs), tuple(made), tuple(numbers[o] for o in outputs))
+        return cls(len(inputs), tuple(made), tuple(numbers[o] for o in outputs), tuple(seeds))
 
     @cached_property
     def canonical(self) -> bytes:
@@ -152,6 +171,8 @@ def said(arg: Any, name: Callable[[int], str]) -> str:
         return name(arg.number)
     if type(arg) is Constant:
         return f"constant {arg.position}"
+    if type(arg) is Seed:
+        return f"#{arg.position}"
     if type(arg) is Mark:
         return arg.name
     if type(arg) in (list, tuple):
@@ -173,6 +194,8 @@ def _out(arg: Any) -> Any:
         return arg if math.isfinite(arg) else {"f": "nan" if arg != arg else "inf" if arg > 0 else "-inf"}
     if kind is Constant:
         return {"c": arg.position}
+    if kind is Seed:
+        return {"s": arg.position}
     if kind is Mark:
         return {arg.kind: arg.name}
     if kind is complex:
@@ -241,8 +264,8 @@ def _in(arg: Any, known: int, depth: int) -> Any:
             return complex(*(float(_in(v, known, MAX_DEPTH)) for v in value))
         if kind == "v" and type(value) is int and 0 <= value < known:
             return Ref(value)
-        if kind == "c" and type(value) is int and 0 <= value < MAX_NODES:
-            return Constant(value)
+        if kind in _PLACES and type(value) is int and 0 <= value < MAX_NODES:
+            return _PLACES[kind](value)
         if kind in _MARKS and type(value) is str and len(value) <= MAX_TEXT:
             return Mark(kind, value)
     raise WireError("an argument in a plan is malformed")

@@ -12,6 +12,8 @@ from syft_lab.record import Recorded, Spec, Tape
 
 
 class LocalTape(Tape):
+    keep = False  # whether plans are run as those that come again
+
     def __init__(self, quota: Quota | None = None) -> None:
         super().__init__(Recorded)
         self.runner = Runner("cpu", quota)
@@ -41,7 +43,11 @@ class LocalTape(Tape):
         live = plans.alive(nodes, wanted)
         inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
         self.last = Plan.of(live, inputs, wanted)
-        return self.runner.run(plans.parse(self.last.canonical), inputs, wanted, sorted(gone - pending))
+        return self.run(self.last, inputs, wanted, sorted(gone - pending))
+
+    def run(self, plan, inputs, outputs, free=()):
+        run = {"inputs": inputs, "outputs": outputs, "free": free, "seeds": list(plan.seeds)}
+        return self.runner.run(plans.parse(plan.canonical), run, plan.digest, self.keep)
 
     def held(self, pointer):
         """What the owner holds of a pointer."""

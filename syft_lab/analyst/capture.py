@@ -6,14 +6,16 @@
 
 What the function meets beside its arguments (a model's parameters, local tensors) is an input of the plan too, taken as it
 is at each call; what it writes into (``optimizer.step()``, ``buffer.add_``) and gradients that it leaves behind are outputs.
-Python's numbers are constants: an `Adam` that counts its steps in Python would always take the first (``capturable=True``
-counts at the owner). A function that leaves other new tensors behind, such as the momentum of its first step, is recorded
-again at its next call.
+Random numbers are drawn anew at each call. Python's numbers are constants: a function that writes is recorded twice, and if its
+plan is another one then (an `Adam` that counts its steps in Python; ``capturable=True`` counts at the owner), at each call,
+with a warning. A function that leaves other new tensors behind, such as the momentum of its first step, is recorded again
+at its next call.
 """
 
 from __future__ import annotations
 
 import functools
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +27,7 @@ from syft_lab import plans, record
 from syft_lab.analyst.pointer import PointerTensor
 from syft_lab.analyst.tape import SessionTape
 from syft_lab.errors import RefusedOpError, UsageError
-from syft_lab.ops import find, packet
+from syft_lab.ops import find, is_random, packet
 from syft_lab.plans import Mark, Node, Ref
 from syft_lab.record import Recorded, Spec, Storage, Tape, Value
 
@@ -70,6 +72,8 @@ class Plan(plans.Plan):
                     for k, v in node.kwargs.items()
                     if v is not None and k not in ("pin_memory", "layout")
                 }
+                if is_random(str(node.target)):
+                    kwargs["seed"] = record.draw()
                 value = node.meta.get("val")
                 many = len(value) if isinstance(value, list | tuple) else 0
                 outs = tuple(range(count, count + (many or 1)))
@@ -78,8 +82,7 @@ class Plan(plans.Plan):
                 numbers[node] = [Ref(o) for o in outs] if many else Ref(outs[0])
             else:
                 raise RefusedOpError(f"a graph with {node.op} {node.target} holds values of its own; pass them as arguments")
-        made = plans.Plan.of(nodes, inputs, outputs)
-        return cls(made.inputs, made.nodes, made.outputs)
+        return cls.of(nodes, inputs, outputs)
 
 
 def _argument(arg: Any, numbers: dict[Any, Any]) -> Any:
@@ -200,12 +203,24 @@ class Captured:
             ),
         )
         known = self._known.get(key)
-        if known is None or not known.fits(flat):
-            known = _Recording(self._function, flat, tree)
+        if known is None or not known.fits(flat) or not known.sure:
+            before, known = known, _Recording(self._function, flat, tree)
             if known.stable:
                 self._known[key] = known
+                if before is not None and before.fits(flat):
+                    known.sure = before.plan == known.plan
+                    if not known.sure:
+                        self._changes(before.plan, known.plan)
             self.plan = known.plan
         return known.run(flat)
+
+    def _changes(self, before: Plan, now: Plan) -> None:
+        """Say that the function is another one at each call, and so is recorded each time."""
+        pairs = zip(before.nodes, now.nodes, strict=False)
+        changed = next((f"{plans.line(a)} became {plans.line(b)}" for a, b in pairs if a != b), "operations were added")
+        name = getattr(self._function, "__name__", "this function")
+        warnings.warn(f"{name} records another plan at each call ({changed}), so it is recorded and sent each time; give "
+                      "numbers that change as tensors, and Adam capturable=True", stacklevel=3)  # fmt: skip
 
     def show(self) -> str:
         """The operations of the newest recording."""
@@ -241,8 +256,7 @@ class Watch:
         made = {o for n in self._nodes for o in n.outs if o is not None}
         inputs = sorted({n for node in self._nodes for n in plans.refs(node)} - made)
         gone = set(self._tape.freed) if self._tape is not None else set()
-        found = plans.Plan.of(self._nodes, inputs, sorted(made - gone))
-        self.plan = Plan(found.inputs, found.nodes, found.outputs)
+        self.plan = Plan.of(self._nodes, inputs, sorted(made - gone))
 
     def show(self) -> str:
         """The operations of the block, one a line."""
@@ -299,13 +313,13 @@ class _Recording:
             tape.undo()
         wanted += [n for _, n, _ in self._written] + [n for _, n, _ in self._grad_outs] + [n for _, n in self._left]
         self._wanted = list(dict.fromkeys(wanted))
-        made = plans.Plan.of(tape.nodes, tape.inputs, self._wanted)
-        self.plan = Plan(made.inputs, made.nodes, made.outputs)
+        self.plan = Plan.of(tape.nodes, tape.inputs, self._wanted)
         self._sources = tape.sources
         self._tape = tape
         if tape.session is None:
             raise UsageError("a plan computes on pointers: give it one")
         self._session: SessionTape = tape.session
+        self.sure = not self._written and not self._grad_outs  # whether it is known to be the same at each call
         self._grads = []
 
     def _gradients(self, tape: _Capture, flat: Sequence[Any], holders: Sequence[Any]) -> list[tuple[Any, Any]]:

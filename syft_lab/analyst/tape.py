@@ -15,12 +15,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from syft_lab import canonical, plans
+from syft_lab.analyst import loops
 from syft_lab.errors import (
     ConnectionLost,
     KeyMismatchError,
@@ -30,7 +32,7 @@ from syft_lab.errors import (
 )
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
-from syft_lab.record import Recorded, Spec, Tape, Value
+from syft_lab.record import Recorded, Spec, Tape, Value, draw
 from syft_lab.wire import messages as m
 
 if TYPE_CHECKING:
@@ -54,12 +56,13 @@ class Dataset:
 
 
 class _Run(NamedTuple):
-    """A plan, what it runs on and makes, what to free then, and whether the owner keeps it for the next time."""
+    """A plan, what it runs on and makes, what to free then, its seeds, and whether the owner keeps it for the next time."""
 
     plan: Plan
     inputs: list[int]
     outputs: list[int]
     free: list[int]
+    seeds: Sequence[int]
     kept: bool
 
 
@@ -89,7 +92,9 @@ class SessionTape(Tape):
         self._last = 0.0
         self._waking = False
         self._failed: dict[int, LabError] = {}
-        self._plans: OrderedDict[str, None] = OrderedDict()
+        self._plans: OrderedDict[str, None] = OrderedDict()  # that the owner keeps
+        self._seen: OrderedDict[str, None] = OrderedDict()  # that went there once
+        self._loop = loops.NONE
         self.made: OrderedDict[int, Node] = OrderedDict()
         self.origins: dict[int, Dataset | torch.Tensor] = {}
         self._kept = 0
@@ -122,7 +127,7 @@ class SessionTape(Tape):
         """Send when there is enough, or nothing more comes for a while."""
         self._last = time.monotonic()
         if len(self.nodes) + self._waiting >= BATCH:
-            self.flush()
+            self.flush(whole=False)
         elif not self._waking:
             self._waking = True
             self.session.loop.call_soon_threadsafe(self._wake)
@@ -189,58 +194,87 @@ class SessionTape(Tape):
             self._close_batch()
             made = [self.new() for _ in plan.outputs]
             numbers = [v.number for v in made]
-            self._runs.append(_Run(plan, list(inputs), numbers, [], True))
+            seeds = [draw() for _ in plan.seeds]
+            self._runs.append(_Run(plan, list(inputs), numbers, [], seeds, True))
             self._remote.update(numbers)
             self.recorded += len(plan.nodes)
             self._waiting += len(plan.nodes)
         self.grown()
         return made
 
-    def _close_batch(self) -> None:
-        """Make a plan of what was recorded, without what nobody holds any more; it waits to be sent."""
-        nodes, self.nodes = self.nodes, []
+    def _close_batch(self, whole: bool = True) -> None:
+        """Make plans of what was recorded, without what nobody holds any more; they wait to be sent.
+
+        Unless all of it is asked for (``whole``), a loop's iteration that is not over stays for the next time.
+        """
+        cuts = self._cuts()
+        end = len(self.nodes) if whole or not cuts else cuts[-1]
+        nodes, self.nodes = self.nodes[:end], self.nodes[end:]
         gone = set(self.freed)
         self.freed.clear()
-        free = sorted(gone & self._remote)
-        self._remote.difference_update(free)
-        if not nodes and not free:
-            return
+        gone_later = gone & {n for node in self.nodes for n in (*plans.refs(node), *node.outs) if n is not None}
+        self.freed += gone_later  # they are read, or made, by what stays
+        gone -= gone_later
         pending = {out for node in nodes for out in node.outs if out is not None}
-        wanted = [n for n in sorted(pending) if n not in gone]
+        wanted = {n for n in pending if n not in gone}
         live = plans.alive(nodes, wanted)
-        inputs = sorted({n for node in live for n in plans.refs(node)} - pending)
         for node in live:
             for out in node.outs:
                 if out is not None:
                     self.made[out] = node
         while len(self.made) > HISTORY:
             self.made.popitem(last=False)
+        free = gone & self._remote
+        self._remote.difference_update(free)
+        kept, places = {id(node) for node in live}, [0, *(c for c in cuts if 0 < c < end), end]
+        parts = [[n for n in nodes[a:b] if id(n) in kept] for a, b in pairwise(places)]
+        self._add_runs([part for part in parts if part], wanted, free)
         self._remote.update(wanted)
-        self._runs.append(_Run(Plan.of(live, inputs, wanted), inputs, wanted, free, False))
 
-    def flush(self) -> None:
-        """Send what was recorded."""
+    def _cuts(self) -> list[int]:
+        """Where iterations of a loop begin and end in what was recorded."""
+        cuts = loops.cut(self.nodes, self._loop)
+        if not cuts and len(self.nodes) >= BATCH // 2:
+            self._loop = loops.found(self.nodes)
+            cuts = loops.cut(self.nodes, self._loop)
+        return cuts
+
+    def _add_runs(self, parts: Sequence[Sequence[Node]], wanted: set[int], free: set[int]) -> None:
+        """A run for each part; a value that later parts read leaves one, and is freed after the last that does."""
+        reads = [{n for node in part for n in plans.refs(node)} for part in parts]
+        last = {n: i for i, read in enumerate(reads) for n in read}
+        for i, part in enumerate(parts):
+            made = {out for node in part for out in node.outs if out is not None}
+            outputs = sorted(n for n in made if n in wanted or last.get(n, i) > i)
+            passing = {n for n in reads[i] - wanted if last[n] == i and n not in made and (n in free or n not in self._remote)}
+            plan = Plan.of(part, sorted(reads[i] - made), outputs)
+            now = sorted(passing if i + 1 < len(parts) else passing | {n for n in free if n not in last})
+            self._runs.append(_Run(plan, sorted(reads[i] - made), outputs, now, plan.seeds, False))
+        if not parts and free:
+            self._runs.append(_Run(Plan(0, (), ()), [], [], sorted(free), (), False))
+
+    def flush(self, whole: bool = True) -> None:
+        """Send what was recorded; or, if not the ``whole`` of it, up to an iteration of a loop that is not over."""
         with self.lock:
             self.check()
-            self._close_batch()
+            self._close_batch(whole)
             runs, self._runs, self._waiting = self._runs, [], 0
             for start in range(0, len(runs), RUNS):
                 self._send_runs(runs[start : start + RUNS])
 
     def _send_runs(self, runs: Sequence[_Run]) -> None:
-        """Send plans with what they run on: those that were captured once, the others each time."""
+        """Send plans with what they run on. Those that were captured, or come again, the owner keeps: their digest does."""
         sent: list[bytes] = []
         said = []
         for run in runs:
-            name = run.plan.digest if run.kept else f"#{len(sent)}"
-            if not run.kept or name not in self._plans:
+            name = run.plan.digest
+            again = run.kept or name in self._seen
+            if name not in self._plans:
                 sent.append(run.plan.canonical)
-            if run.kept:
-                self._plans[name] = None
-                self._plans.move_to_end(name)
-            said.append({"inputs": run.inputs, "outputs": run.outputs, "free": run.free, "plan": name})
-        while len(self._plans) > PLANS:
-            self._plans.popitem(last=False)
+                if not again:
+                    name = f"#{len(sent) - 1}"
+            _use(self._plans if again else self._seen, run.plan.digest)
+            said.append({"inputs": run.inputs, "outputs": run.outputs, "free": run.free, "seeds": run.seeds, "plan": name})
         head = canonical.dumps({"runs": said, "plans": [len(p) for p in sent]})
         self.queue(m.Run(self.space, 0, payload=[head, b"".join(sent)]), m.Ran, [o for run in runs for o in run.outputs])
 
@@ -429,6 +463,14 @@ class SessionTape(Tape):
     def hold(self, value: Value) -> None:
         """Keep a value while something is computed again from it."""
         self.holding[value.number] = value
+
+
+def _use(known: OrderedDict[str, None], name: str) -> None:
+    """Note that a plan was used; the one that was not for the longest is forgotten."""
+    known[name] = None
+    known.move_to_end(name)
+    while len(known) > PLANS:
+        known.popitem(last=False)
 
 
 def _shared(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -262,15 +262,15 @@ def _frames(payload: Sequence[Any]) -> tuple[list[dict[str, Any]], list[memoryvi
         or len(said["plans"]) > MAX_RUNS
     ):
         raise WireError("a run has runs, and the sizes of the plans that come with it")
-    lists = ("inputs", "outputs", "free")
+    lists = ("inputs", "outputs", "free", "seeds")
     runs = said["runs"]
     if not isinstance(runs, list) or len(runs) > MAX_RUNS:
         raise WireError(f"a message has at most {MAX_RUNS} runs")
     for run in runs:
         if not isinstance(run, dict) or set(run) != {*lists, "plan"} or not isinstance(run["plan"], str):
-            raise WireError("a run has inputs, outputs, what to free, and a plan")
+            raise WireError("a run has inputs, outputs, what to free, seeds, and a plan")
         if not all(_whole(run[k]) for k in lists):
-            raise WireError("the values of a run are numbers")
+            raise WireError("the values and seeds of a run are whole numbers")
     if sum(said["plans"]) != whole.nbytes or min(said["plans"], default=0) < 0:
         raise WireError("the plans of a message are as long as it says")
     given, at = [], 0
@@ -281,4 +281,4 @@ def _frames(payload: Sequence[Any]) -> tuple[list[dict[str, Any]], list[memoryvi
 
 
 def _whole(found: Any) -> bool:
-    return isinstance(found, list) and all(type(n) is int for n in found)
+    return isinstance(found, list) and all(type(n) is int and -(2**63) <= n < 2**63 for n in found)

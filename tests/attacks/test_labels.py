@@ -44,6 +44,7 @@ def outcome(program, data):
     """What a program makes of records: its label, and where it is an aggregate its integers and what the owner adds noise to."""
     steps, end = program
     tape = LocalTape()
+    tape.keep = len(str(program)) % 2 == 0  # as a plan that comes once, or again
     x = tape.asset(torch.tensor(data, dtype=torch.float32), rows("d v1", K))
     try:
         for name, c in steps:
@@ -269,7 +270,7 @@ def test_no_overload_of_an_operation_that_makes_shapes_takes_private_numbers():
                 extra = {"seed": 1} if name in ops.RANDOM else {}
                 plan = Plan.of([Node(f"aten.{name}.{overload or 'default'}", tuple(args), extra, (2,))], [0, 1], [2])
                 number = tape.new().number
-                tape.runner.run(plan, [secret.current.number, like.current.number], [number], [])
+                tape.run(plan, [secret.current.number, like.current.number], [number])
                 held = tape.runner.space.held[number]
                 tried += 1
                 assert held.tensor is None or held.spec.label.kind != "public", (name, overload, at)
@@ -299,7 +300,7 @@ def test_arguments_in_odd_forms_do_not_fool_a_rule():
         tape = LocalTape()
         x = tape.asset(torch.rand(*shape), rows("d v1", 1, (0.0, 1.0) if bounded else None))
         number = tape.new().number
-        tape.runner.run(Plan.of([Node(op, (Ref(0), *args), kwargs, (1,))], [0], [1]), [x.current.number], [number], [])
+        tape.run(Plan.of([Node(op, (Ref(0), *args), kwargs, (1,))], [0], [1]), [x.current.number], [number])
         held = tape.runner.space.held[number]
         return held.spec.label if held.tensor is not None else None
 

@@ -388,11 +388,11 @@ def test_what_is_not_in_the_table_is_refused_past_our_own_client(alice):
     for op in ("aten.set_.source_Tensor", "aten.item.default", "aten._local_scalar_dense.default", "aten.from_file.default", "prims.mul.default", "aten.nonzero.default",
                "aten.add_.Tensor", "aten.add.out", "aten.resize_.default", "profiler._record_function_enter_new.default", "aten.__class__.default"):  # fmt: skip
         made = Plan.of([Node(op, (Ref(0),), {}, (1,))], [0], [1])
-        run = {"inputs": [x.child.number], "outputs": [tape.new().number], "free": [], "plan": made.digest}
+        run = {"inputs": [x.child.number], "outputs": [tape.new().number], "free": [], "seeds": [], "plan": made.digest}
         facts = {"runs": [run], "plans": [len(made.canonical)]}
         reply, _ = tape.wait(tape.queue(m.Run(tape.space, 0, payload=[canonical.dumps(facts), made.canonical]), m.Ran))
         assert any(w in canonical.loads(reply.state)["lost"] for w in ("operation", "writes", "refused")), op
-    nothing = {"inputs": [], "outputs": [], "free": [], "plan": ""}
+    nothing = {"inputs": [], "outputs": [], "free": [], "seeds": [], "plan": ""}
     for facts in (
         {},
         {"runs": [nothing], "plans": [2]},

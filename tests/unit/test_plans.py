@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from syft_lab import plans
 from syft_lab.errors import WireError
-from syft_lab.plans import Constant, Mark, Node, Plan, Ref, parse
+from syft_lab.plans import Constant, Mark, Node, Plan, Ref, Seed, parse
 
 ADD = "aten.add.Tensor"
 
@@ -38,7 +38,7 @@ def test_what_nobody_asks_for_is_not_in_the_plan():
 
 
 atoms = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.from_regex(r"\A[a-zA-Z0-9_]{0,12}\Z"), st.just(Ref(0)),
-                  st.builds(Constant, st.integers(0, 9)), st.sampled_from([Mark("t", "float32"), Mark("d", "owner")]),
+                  st.builds(Constant, st.integers(0, 9)), st.builds(Seed, st.integers(0, 9)), st.sampled_from([Mark("t", "float32"), Mark("d", "owner")]),
                   st.complex_numbers())  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_plans_survive_the_wire(args):
 
 @given(st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8)),
                     lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.sampled_from(
-                        ["inputs", "nodes", "outputs", "v", "c", "f", "z", "t", "d"]), inner, max_size=4)), max_leaves=30))  # fmt: skip
+                        ["inputs", "nodes", "outputs", "v", "c", "f", "z", "t", "d", "s"]), inner, max_size=4)), max_leaves=30))  # fmt: skip
 def test_whatever_a_stranger_sends_is_a_plan_or_a_wire_error(found):
     try:
         data = json.dumps(found).encode()
@@ -96,3 +96,16 @@ def test_renaming_touches_only_what_is_named():
     node = Node(ADD, (Ref(1), [Ref(2), 3]), {"x": Ref(1)}, (4,))
     assert plans.renamed(node, {9: 8}) is node
     assert plans.renamed(node, {1: 8}) == Node(ADD, (Ref(8), [Ref(2), 3]), {"x": Ref(8)}, (4,))
+
+
+def test_seeds_are_no_part_of_a_plan_but_come_with_it_in_order():
+    def recorded(*seeds):
+        nodes = [Node("aten.rand_like.default", (Ref(0),), {"seed": s}, (i + 1,)) for i, s in enumerate(seeds)]
+        return Plan.of(nodes, [0], range(1, len(seeds) + 1))
+
+    one, other = recorded(5, 6), recorded(7, 7)
+    assert (one.seeds, other.seeds) == ((5, 6), (7, 7))
+    assert one.digest == other.digest
+    assert one == other
+    assert parse(one.canonical).nodes == one.nodes
+    assert "seed=#1" in one.text

@@ -15,6 +15,14 @@ from syft_lab.errors import OtherOwnerError, PrivateValueError, RefusedOpError, 
 from tests.tensors import LocalTape, same
 
 torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["once", "again"])
+def _run(request, monkeypatch):
+    """What is recorded gives the same as a plan that comes once and as one that comes again."""
+    monkeypatch.setattr(LocalTape, "keep", request.param)
+
+
 X, Y, Z = torch.randn(6, 5), torch.randn(6, 5), torch.randn(5, 4)
 I = torch.randint(0, 5, (6,))
 B = torch.randn(3, 4, 4)

@@ -4,7 +4,7 @@ its size and time estimated, and when each value is used for the last time."""  
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 
 from syft_lab import ops, plans, record
 from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
-from syft_lab.plans import Node, Plan, Ref
+from syft_lab.kernel.executor import provenance
+from syft_lab.plans import Node, Plan, Ref, Seed
 from syft_lab.record import Spec
 
 META = torch.device("meta")
@@ -21,7 +22,10 @@ MAX_KINDS = 8_192
 
 @dataclass(slots=True, frozen=True)
 class Kind:
-    """What is known of an operation on arguments that look so. ``skeleton`` is its text, with ``%`` for values."""
+    """What is known of an operation on arguments that look so. ``skeleton`` is its text, with ``%`` for values.
+
+    It is empty where arguments may be other floats too.
+    """
 
     op: str
     func: Any
@@ -37,7 +41,10 @@ class Kind:
 
 @dataclass(slots=True)
 class Step:
-    """One operation of a plan: where its arguments come from, and which values are used for the last time (``last``)."""
+    """One operation of a plan: where its arguments come from, and which values are used for the last time (``last``).
+
+    ``seed`` is the place of its seed among those of a run.
+    """
 
     kind: Kind
     node: Node
@@ -48,26 +55,46 @@ class Step:
     nested: list[tuple[int, Any]]
     named: dict[str, Any]
     seed: int | None
+    skeleton: str
     last: tuple[int, ...] = ()
 
-    def arguments(self, values: Mapping[int, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments as torch wants them."""
+    def arguments(self, value: Callable[[int], Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments as torch wants them; ``value`` gives the tensor with a number."""
         args = self.fixed.copy()
         for i, n in self.slots:
-            args[i] = values[n].tensor
+            args[i] = value(n)
         for i, template in self.nested:
-            args[i] = _filled(template, values)
-        return args, {k: _filled(v, values) for k, v in self.named.items()} if self.named else {}
+            args[i] = filled(template, value)
+        return args, {k: filled(v, value) for k, v in self.named.items()} if self.named else {}
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Steps, with the most bytes and operations that they take, and how many values are kept."""
+    """Steps, with the most bytes and operations that they take, how many values are kept, and how many there are in all.
+
+    ``grid`` is whether some result is an aggregate, which has a companion; ``made`` says of each output that is no input how it
+    looks, and where in the plan it is made.
+    """
 
     steps: tuple[Step, ...]
     bytes: int
     flops: float
     outputs: int
+    values: int
+    seeds: int
+    grid: bool
+    made: Mapping[int, tuple[Spec, float]]
+
+    def texts(self, seeds: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...], tuple[int | None, ...]]]:
+        """Each step as `provenance.Made` has it, the values that it reads, and those that it makes."""
+        for step in self.steps:
+            yield text(step, seeds), step.reads, step.outs
+
+
+def text(step: Step, seeds: Sequence[int]) -> str:
+    """The operation of a step, with ``%`` for each value, and its seed."""
+    said = step.skeleton
+    return said if step.seed is None else f"{said[:-1]}, seed={seeds[step.seed]})"
 
 
 def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compiled:
@@ -85,7 +112,7 @@ def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compile
             if number is not None and spec is not None:
                 known[number] = spec
         steps.append(step)
-    keep, used, now, peak = set(plan.outputs), set(plan.outputs), 0, 0
+    wanted, used, now, peak = set(plan.outputs), set(plan.outputs), 0, 0
     for step in reversed(steps):
         made = {o for o in step.outs if o is not None}
         step.last = tuple({n for n in (*step.reads, *made) if n not in used})
@@ -95,7 +122,13 @@ def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compile
         now += step.kind.bytes
         peak = max(peak, now)
         now -= sum(sizes.get(n, 0) for n in step.last)
-    return Compiled(tuple(steps), peak, flops, len(keep))
+    seeds = 1 + max((s.seed for s in steps if s.seed is not None), default=-1)
+    total = 1 + max((*range(plan.inputs), *(o for s in steps for o in s.outs if o is not None)), default=-1)
+    placed = {
+        o: (known[o], provenance.within(i, j, len(step.outs), len(steps)))
+        for i, step in enumerate(steps) for j, o in enumerate(step.outs) if o is not None and o in wanted
+    }  # fmt: skip
+    return Compiled(tuple(steps), peak, flops, len(wanted), total, seeds, any(s.kind.grid for s in steps), placed)
 
 
 _KINDS: dict[Any, Kind] = {}
@@ -103,14 +136,20 @@ _KINDS: dict[Any, Kind] = {}
 
 def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
     kwargs = node.kwargs
-    seed = kwargs.get("seed")
-    key: Any = (node.op, *[_key(a, known) for a in node.args], *[(k, _key(v, known)) for k, v in kwargs.items() if k != "seed"])
+    found = kwargs.get("seed")
+    seed = found.position if type(found) is Seed else None
+    loose = ops.packet(node.op) in ops.POINTWISE and all(known[n].label.kind == "public" for n in plans.refs(node))
+    key: Any = (
+        node.op,
+        *[_key(a, known, loose) for a in node.args],
+        *[(k, _key(v, known, loose)) for k, v in kwargs.items() if k != "seed"],
+    )
     kind = _KINDS.get(key)
     if kind is None:
         if len(_KINDS) > MAX_KINDS:
             _KINDS.clear()
-        kind = _KINDS[key] = _kind(node, known)
-    if kind.random != (type(seed) is int):
+        kind = _KINDS[key] = _kind(node, known, loose)
+    if kind.random != (seed is not None):
         raise WireError("an operation that draws random numbers has a seed in its plan, and no other has")
     if len(kind.outs) != len(node.outs):
         raise WireError(f"{node.op} makes {len(kind.outs)} values")
@@ -127,7 +166,9 @@ def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
         else:
             fixed.append(_template(arg, device))
     named = {k: _template(v, device) for k, v in kwargs.items() if k != "seed"} if kwargs else {}
-    return Step(kind, node, tuple(plans.refs(node)), node.outs, fixed, slots, nested, named, seed)
+    return Step(
+        kind, node, tuple(plans.refs(node)), node.outs, fixed, slots, nested, named, seed, kind.skeleton or _skeleton(node)
+    )
 
 
 def _template(arg: Any, device: torch.device) -> Any:
@@ -137,22 +178,30 @@ def _template(arg: Any, device: torch.device) -> Any:
     return record.decoded(arg, Ref, device, no_constant)
 
 
-def _filled(arg: Any, values: Mapping[int, Any]) -> Any:
+def filled(arg: Any, value: Callable[[int], Any]) -> Any:
+    """An argument with values in place of their numbers."""
     if type(arg) is Ref:
-        return values[arg.number].tensor
-    return [_filled(a, values) for a in arg] if type(arg) is list else arg
+        return value(arg.number)
+    return [filled(a, value) for a in arg] if type(arg) is list else arg
 
 
-def _key(arg: Any, known: Mapping[int, Spec]) -> Any:
+def _skeleton(node: Node) -> str:
+    plain = node._replace(outs=(), kwargs={k: v for k, v in node.kwargs.items() if k != "seed"})
+    return plans.line(plain, lambda n: "%").partition(" = ")[2]
+
+
+def _key(arg: Any, known: Mapping[int, Spec], loose: bool) -> Any:
     kind = type(arg)
     if kind is Ref:
         return known[arg.number]
     if kind is list:
-        return tuple([_key(a, known) for a in arg])
+        return tuple([_key(a, known, loose) for a in arg])
+    if loose and kind is float:
+        return float
     return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
 
 
-def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
+def _kind(node: Node, known: Mapping[int, Spec], loose: bool) -> Kind:
     """What an operation makes of arguments that look so, by a run on meta tensors."""
     func = ops.find(node.op)
     _check_places(node, func)
@@ -170,11 +219,11 @@ def _kind(node: Node, known: Mapping[int, Spec]) -> Kind:
     views = any(r.alias_info is not None for r in func._schema.returns)
     size = 0 if views else sum(o.nbytes for o in outs if o is not None)
     random = ops.is_random(node.op)
-    plain = node._replace(outs=(), kwargs={k: v for k, v in node.kwargs.items() if k != "seed"})
+    floats = any(type(a) is float for a in (*node.args, *node.kwargs.values()))
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
         any(o is not None and o.label.kind == "aggregate" for o in outs),
-        plans.line(plain, lambda n: "%").partition(" = ")[2], _caller(node.op, func, random),
+        "" if loose and floats else _skeleton(node), _caller(node.op, func, random),
     )  # fmt: skip
 
 

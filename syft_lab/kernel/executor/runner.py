@@ -24,14 +24,14 @@ import torch
 from syft_lab import ops, plans, record
 from syft_lab.errors import FailedError, LabError, PrivateValueError, StateError, UsageError, WireError
 from syft_lab.kernel.executor import grid
-from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant
-from syft_lab.kernel.executor.provenance import Made, settle, story
+from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant, text
+from syft_lab.kernel.executor.provenance import Made, Ran, settle, story
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
 from syft_lab.record import Spec
 
 MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 256, 2e9
-LINES, COMPILED = 400, 64
+LINES, COMPILED, RUNS = 400, 64, 1024
 
 
 @dataclass(slots=True)
@@ -64,14 +64,16 @@ class Partial:
 
 @dataclass
 class Space:
-    """The values of one session. ``same`` finds one that would be computed again."""
+    """The values of one session. ``same`` finds one that would be computed again, and ``runs`` those of a whole plan."""
 
     held: dict[int, Held] = field(default_factory=dict)
     same: dict[Any, int] = field(default_factory=dict)
     made: weakref.WeakValueDictionary[Any, Made] = field(default_factory=weakref.WeakValueDictionary)
     plans: OrderedDict[str, Plan] = field(default_factory=OrderedDict)
     compiled: OrderedDict[Any, Compiled] = field(default_factory=OrderedDict)
-    history: deque[weakref.ref[Made]] = field(default_factory=deque)
+    runs: OrderedDict[Any, Sequence[tuple[int, float]]] = field(default_factory=OrderedDict)
+    history: deque[tuple[weakref.ref[Made | Ran], int]] = field(default_factory=deque)
+    steps: int = 0  # that the history holds
     partial: dict[int, Partial] = field(default_factory=dict)
     ran: int = 0
     counted: int = 0  # no fewer bytes than are held
@@ -128,33 +130,52 @@ class Runner:
 
     # Plans
 
-    def run(
-        self, found: Plan, inputs: Sequence[int], outputs: Sequence[int], free: Sequence[int], digest: str = ""
-    ) -> dict[str, Any]:
-        """Run a plan on held values, and keep what is asked for. With a ``digest`` it stays ready for the next time.
+    def run(self, found: Plan, run: Mapping[str, Any], digest: str, keep: bool = False) -> dict[str, Any]:
+        """Run a plan on held values, and keep what is asked for. Where it is to be kept it stays ready for the next time.
 
         Gives what became of it: {"lost": why} for outputs that failed on public values alone.
         """
+        inputs, outputs, seeds = run["inputs"], run["outputs"], tuple(run["seeds"])
         if len(inputs) != found.inputs or len(outputs) != len(found.outputs) or len({*outputs}) != len(outputs):
             raise WireError("a plan is run with as many inputs and outputs as it has")
         if any(type(o) is not int or o in self.space.held or o in self.space.partial for o in outputs):
             raise WireError("a value is made once")
-        values = {local: self._get(number) for local, number in enumerate(inputs)}
+        given = [self._get(number) for number in inputs]
         lost = ""
-        try:
-            self._compute(self._compiled(digest, found, [values[i].spec for i in range(found.inputs)]), values)
-        except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
-            lost = str(error)
-            broke = Held(None, _NOTHING, Made(f"a plan that failed {secrets.token_hex(16)}"), why=lost)
-            values = dict.fromkeys(found.outputs, broke)
+        key = (digest, seeds, *[held.made.at for held in given])
+        values = self._found_again(key, found.outputs)
+        if values is None:
+            try:
+                ready = self._compiled(digest if keep else "", found, [held.spec for held in given])
+                if ready.seeds > len(seeds):
+                    raise WireError("a run brings a seed for each operation of its plan that draws random numbers")
+                values = (self._swift(ready, given, digest, seeds) if keep else None) or self._compute(ready, given, seeds)
+            except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
+                lost = str(error)
+                broke = Held(None, _NOTHING, Made(f"a plan that failed {secrets.token_hex(16)}"), why=lost)
+                values = dict.fromkeys(found.outputs, broke)
         for local, number in zip(found.outputs, outputs, strict=True):
             held = self.space.held[number] = values.get(local) or Held(
                 None, _NOTHING, Made("nothing"), why="there is no such value"
             )
             if held.made.key is not None:
                 self.space.same.setdefault(held.made.key, number)
-        self.free(free)
+        if not lost:
+            self.space.runs[key] = [(n, self.space.held[n].made.at) for n in outputs]
+            while len(self.space.runs) > RUNS:
+                self.space.runs.popitem(last=False)
+        self.free(run["free"])
         return {"lost": lost}
+
+    def _found_again(self, key: Any, locals: Sequence[int]) -> dict[int, Held] | None:
+        """The outputs of the same run, where all of them are still held."""
+        found: dict[int, Held] = {}
+        for local, (number, at) in zip(locals, self.space.runs.get(key, ()), strict=False):
+            held = self.space.held.get(number)
+            if held is None or held.made.at != at:
+                return None
+            found[local] = held
+        return found or None
 
     def free(self, numbers: Sequence[int]) -> None:
         """Forget values."""
@@ -171,21 +192,22 @@ class Runner:
 
     def run_all(self, runs: Sequence[Mapping[str, Any]], given: Sequence[bytes]) -> dict[str, Any]:
         """Run several plans in order. ``plan`` is ``#0`` for the first of those ``given``, or the digest of a kept one."""
-        came = [plans.parse(g) for g in given]
-        digests = {"sha256:" + hashlib.sha256(g).hexdigest(): p for g, p in zip(given, came, strict=True)}
+        came = [(plans.parse(g), "sha256:" + hashlib.sha256(g).hexdigest()) for g in given]
+        digests = {digest: plan for plan, digest in came}
         known, lost = self.space.plans, ""
         for run in runs:
             name = run["plan"]
-            if name[:1] == "#" and name[1:].isdecimal() and int(name[1:]) < len(came):
-                plan, keep = came[int(name[1:])], ""
+            keep = not name.startswith("#")
+            if not keep and name[1:].isdecimal() and int(name[1:]) < len(came):
+                plan, name = came[int(name[1:])]
             elif name in digests or name in known:
-                plan, keep = known.setdefault(name, digests.get(name) or known[name]), name
+                plan = known.setdefault(name, digests.get(name) or known[name])
                 known.move_to_end(name)
             else:
                 raise UsageError("this plan is not known here; send it whole")
             while len(known) > PLANS:
                 known.popitem(last=False)
-            lost = self.run(plan, run["inputs"], run["outputs"], run["free"], keep)["lost"] or lost
+            lost = self.run(plan, run, name, keep)["lost"] or lost
         return {"lost": lost}
 
     def _compiled(self, digest: str, plan: Plan, specs: list[Spec]) -> Compiled:
@@ -199,30 +221,70 @@ class Runner:
                 known.popitem(last=False)
         return known[key]
 
-    def _compute(self, plan: Compiled, values: dict[int, Held]) -> None:
-        """Run the steps of a plan, in place; raises an error of public values, sizes or times."""
+    def _begin(self, plan: Compiled) -> float:
+        """Hold a plan to the quotas; gives when it must be over. Raises FailedError."""
         if len(self.space.held) + plan.outputs > self.quota.values:
             raise FailedError(f"more than {self.quota.values} values would be held for you; let some pointers go")
-        seconds = self.quota.seconds
-        late = FailedError(f"this plan takes longer than the {seconds:g} s that you may use at a time; split it")
-        if plan.flops / FLOPS_A_SECOND > seconds:
-            raise late
+        if plan.flops / FLOPS_A_SECOND > self.quota.seconds:
+            raise self._late()
         self._room(plan.bytes)
-        deadline = time.monotonic() + seconds
-        lossy = any(v.tensor is None for v in values.values())
+        return time.monotonic() + self.quota.seconds
+
+    def _late(self) -> FailedError:
+        return FailedError(f"this plan takes longer than the {self.quota.seconds:g} s that you may use at a time; split it")
+
+    def _swift(self, plan: Compiled, given: Sequence[Held], digest: str, seeds: tuple[int, ...]) -> dict[int, Held] | None:
+        """Run the steps of a plan that comes again and again, with nothing but torch between them.
+
+        Gives None where something failed, was lost before, or needs more: then `_compute` finds out what, and says it.
+        """
+        tensors: list[torch.Tensor | None] = [held.tensor for held in given]
+        if plan.grid or any(t is None for t in tensors):
+            return None
+        deadline = self._begin(plan)
+        tensors += [None] * (plan.values - len(tensors))
+        value = tensors.__getitem__
+        try:
+            with torch.no_grad():
+                for step in plan.steps:
+                    kind = step.kind
+                    found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
+                    for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
+                        if number is not None and spec is not None:
+                            tensors[number] = tensor if tensor.stride() == spec.stride else _laid_out(tensor, spec)
+                    for number in step.last:
+                        tensors[number] = None
+                    if time.monotonic() > deadline:
+                        return None
+        except MemoryError:
+            raise
+        except Exception:
+            return None
+        self.space.ran += len(plan.steps)
+        ran = Ran(f"{digest} {seeds}", lambda: plan.texts(seeds), tuple([held.made for held in given]))
+        self._remember(ran, len(plan.steps))
+        made = {n: Held(tensors[n], spec, ran.out(n, place)) for n, (spec, place) in plan.made.items()}
+        return {**dict(enumerate(given)), **made}
+
+    def _compute(self, plan: Compiled, given: Sequence[Held], seeds: Sequence[int]) -> dict[int, Held]:
+        """Run the steps of a plan one by one; raises an error of public values, sizes or times."""
+        values = dict(enumerate(given))
+        deadline = self._begin(plan)
+        lossy = any(v.tensor is None for v in given)
         with torch.no_grad():
             for step in plan.steps:
-                lossy = self._step(step, values, lossy)
+                lossy = self._step(step, values, lossy, seeds)
                 for n in step.last:
                     values.pop(n, None)
                 if time.monotonic() > deadline:
-                    raise late
+                    raise self._late()
         self.space.ran += len(plan.steps)
+        return values
 
-    def _step(self, step: Step, values: dict[int, Held], lossy: bool) -> bool:
+    def _step(self, step: Step, values: dict[int, Held], lossy: bool, seeds: Sequence[int]) -> bool:
         """Run one step; gives whether some value is lost."""
         kind, past = step.kind, tuple([values[n].made for n in step.reads])
-        key = None if kind.random or len(kind.outs) > 1 else (kind.skeleton, *[m.at for m in past])
+        key = None if kind.random or len(kind.outs) > 1 else (step.skeleton, *[m.at for m in past])
         if key is not None:
             same = self.space.held.get(self.space.same.get(key, -1))
             if same is not None and step.outs[0] is not None:
@@ -234,7 +296,8 @@ class Runner:
         found: Sequence[Any] = ()
         if not why:
             try:
-                found = kind.call(*step.arguments(values), step.seed)
+                seed = None if step.seed is None else seeds[step.seed]
+                found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
             except torch.OutOfMemoryError:
                 raise FailedError("the owner's device has not enough memory for this plan") from None
             except MemoryError:
@@ -248,8 +311,7 @@ class Runner:
                 continue
             made = None if key is None else self.space.made.get(key)
             if made is None:
-                text = f"{kind.skeleton[:-1]}, seed={step.seed})" if kind.random else kind.skeleton
-                made = Made(text, past, i, len(kind.outs), key)
+                made = Made(text(step, seeds), past, i, len(kind.outs), key)
                 self._remember(made)
                 if key is not None:
                     self.space.made[key] = made
@@ -262,11 +324,15 @@ class Runner:
             values[number] = Held(tensor, spec, made, self._grid(step, values, spec) if kind.grid else None)
         return lossy or bool(why)
 
-    def _remember(self, made: Made) -> None:
-        history = self.space.history
-        history.append(weakref.ref(made))
-        if len(history) > MAX_HISTORY:
-            old = history.popleft()()
+    def _remember(self, made: Made | Ran, weight: int = 1) -> None:
+        """Keep the history of what is held within bounds: the oldest operations are forgotten but for digests."""
+        space = self.space
+        space.history.append((weakref.ref(made), weight))
+        space.steps += weight
+        while space.steps > MAX_HISTORY and len(space.history) > 1:
+            ref, gone = space.history.popleft()
+            space.steps -= gone
+            old = ref()
             if old is not None:
                 old.cut()
 
