@@ -148,7 +148,8 @@ def _inference(session: Any) -> Row:
     twin, x = lab.send(copy.deepcopy(net), session), lab.send(images, session)
     with torch.no_grad():
         twin(x).get()
-        ours, here = interleaved(lambda: twin(x + 0.0).get(), lambda: net(images + 0.0), 3, 1)
+        new = iter(range(1, 1000))  # the same again would be found, not computed
+        ours, here = interleaved(lambda: twin(x + next(new) / 1000).get(), lambda: net(images + next(new) / 1000), 3, 1)
     return Row(
         "ResNet-18, four images of 224×224", ours, here, "s", "torch here, one thread", "torch", "≤ 1.1×", ours <= 1.1 * here
     )

@@ -161,6 +161,11 @@ def functional(func: Any) -> Any:
     return find(f"aten.{plain}.{overload or 'default'}")
 
 
+def is_placed(func: Any) -> bool:
+    """Whether what an overload gives depends on where in their memory its arguments begin: views do, and what counts from there."""
+    return "as_strided" in func._schema.name or any(r.alias_info is not None for r in func._schema.returns)
+
+
 def is_random(op: str) -> bool:
     """Whether a node draws random numbers, and so has a seed."""
     return packet(op) in RANDOM

@@ -38,23 +38,35 @@ aten = torch.ops.aten
 class Spec:
     """What is known of a value without it: shape, strides, offset, dtype, label. Interned: equal ones are the same object."""
 
-    __slots__ = ("boolean", "dtype", "label", "offset", "shape", "stride")
+    __slots__ = ("_plain", "boolean", "dtype", "label", "offset", "shape", "stride")
     _all: ClassVar[dict[tuple[Any, ...], Spec]] = {}
 
     def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], offset: int, dtype: torch.dtype, label: Label) -> None:
         self.shape, self.stride, self.offset, self.dtype, self.label = shape, stride, offset, dtype, label
         self.boolean = dtype is torch.bool
+        self._plain: Spec | None = None
 
     @classmethod
     def of(cls, t: torch.Tensor, label: Label, offset: int | None = None) -> Spec:
         """That of a tensor, a meta tensor or a real one."""
-        key = (tuple(t.shape), tuple(t.stride()), t.storage_offset() if offset is None else offset, t.dtype, label)
+        return cls._the(tuple(t.shape), tuple(t.stride()), t.storage_offset() if offset is None else offset, t.dtype, label)
+
+    @classmethod
+    def _the(cls, *key: Any) -> Spec:
         found = cls._all.get(key)
         if found is None:
             if len(cls._all) > 4 * MAX_CACHE:
                 cls._all.clear()
             found = cls._all[key] = cls(*key)
         return found
+
+    @property
+    def plain(self) -> Spec:
+        """The same at the beginning of its memory: what most operations see of it."""
+        if self._plain is None:
+            same = self.offset == 0
+            self._plain = self if same else Spec._the(self.shape, self.stride, 0, self.dtype, self.label)
+        return self._plain
 
     def meta(self) -> torch.Tensor:
         """A meta tensor that looks like it."""
@@ -166,7 +178,8 @@ def check_dense(tensor: torch.Tensor) -> None:
 class How(NamedTuple):
     """How an overload is recorded: ``op`` as plans name it, whether it writes, which results share memory with arguments.
 
-    ``loose``: of public arguments the look of its results does not depend on the values of floats.
+    ``loose``: of public arguments the look of its results does not depend on the values of floats. ``placed``: it depends on
+    where in their memory its arguments begin.
     """
 
     op: str
@@ -176,6 +189,7 @@ class How(NamedTuple):
     random: bool
     special: Callable[..., Any] | None
     loose: bool = False
+    placed: bool = True
 
 
 def how(func: Any) -> How:
@@ -201,7 +215,8 @@ def _how(func: Any) -> How:
         return How(str(func), func, False, False, False, lambda tape, args, kwargs: func.decompose(*args, **kwargs))
     pure = ops.functional(func) if writes else ops.find(str(func))
     views = not writes and any(r.alias_info is not None for r in schema.returns)
-    return How(str(pure), pure, writes, views, ops.is_random(str(pure)), None, ops.packet(str(pure)) in ops.POINTWISE)
+    name = ops.packet(str(pure))
+    return How(str(pure), pure, writes, views, ops.is_random(str(pure)), None, name in ops.POINTWISE, ops.is_placed(pure))
 
 
 def _composite(func: Any) -> bool:
@@ -316,6 +331,8 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
             key += (kind, None if loose and kind is float else arg)
             continue
         spec, out = _taken(tape, arg)
+        if type(spec) is Spec and not known.placed:
+            spec = spec.plain
         specs.append(spec)
         sent.append(out)
         if type(spec) is Spec:

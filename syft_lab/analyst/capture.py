@@ -194,7 +194,7 @@ class Captured:
         key = (
             tree,
             *(
-                (a._spec, a.requires_grad)
+                (a._spec.plain, a.requires_grad)
                 if isinstance(a, Recorded)
                 else a
                 if isinstance(a, int | float | str | bool)
@@ -280,7 +280,7 @@ class _Recording:
             if isinstance(arg, Recorded):
                 if tape.session is None and isinstance(arg._value.tape, SessionTape):
                     tape.session = arg._value.tape
-                inner = tape.make(arg._spec, tape.given(("argument", i))).requires_grad_(arg.requires_grad)
+                inner = tape.make(arg._spec.plain, tape.given(("argument", i))).requires_grad_(arg.requires_grad)
                 arguments.append(inner)
             else:
                 arguments.append(arg)

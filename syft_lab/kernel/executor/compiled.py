@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def text(step: Step, seeds: Sequence[int]) -> str:
 
 def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compiled:
     """Check a plan and make it ready; raises RefusedOpError, PrivateValueError, UsageError or WireError."""
-    known: dict[int, Spec] = dict(enumerate(specs))
+    known: dict[int, Spec] = {i: spec.plain for i, spec in enumerate(specs)}
     steps: list[Step] = []
     flops = 0.0
     for node in plan.nodes:
@@ -139,16 +140,21 @@ def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
     found = kwargs.get("seed")
     seed = found.position if type(found) is Seed else None
     loose = ops.packet(node.op) in ops.POINTWISE and all(known[n].label.kind == "public" for n in plans.refs(node))
+    placed = _placed(node.op)
+
+    def seen(number: int) -> Spec:
+        return known[number] if placed else known[number].plain
+
     key: Any = (
         node.op,
-        *[_key(a, known, loose) for a in node.args],
-        *[(k, _key(v, known, loose)) for k, v in kwargs.items() if k != "seed"],
+        *[_key(a, seen, loose) for a in node.args],
+        *[(k, _key(v, seen, loose)) for k, v in kwargs.items() if k != "seed"],
     )
     kind = _KINDS.get(key)
     if kind is None:
         if len(_KINDS) > MAX_KINDS:
             _KINDS.clear()
-        kind = _KINDS[key] = _kind(node, known, loose)
+        kind = _KINDS[key] = _kind(node, seen, loose)
     if kind.random != (seed is not None):
         raise WireError("an operation that draws random numbers has a seed in its plan, and no other has")
     if len(kind.outs) != len(node.outs):
@@ -190,10 +196,15 @@ def _skeleton(node: Node) -> str:
     return plans.line(plain, lambda n: "%").partition(" = ")[2]
 
 
-def _key(arg: Any, known: Mapping[int, Spec], loose: bool) -> Any:
+@cache
+def _placed(op: str) -> bool:
+    return ops.is_placed(ops.find(op))
+
+
+def _key(arg: Any, known: Callable[[int], Spec], loose: bool) -> Any:
     kind = type(arg)
     if kind is Ref:
-        return known[arg.number]
+        return known(arg.number)
     if kind is list:
         return tuple([_key(a, known, loose) for a in arg])
     if loose and kind is float:
@@ -201,12 +212,12 @@ def _key(arg: Any, known: Mapping[int, Spec], loose: bool) -> Any:
     return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
 
 
-def _kind(node: Node, known: Mapping[int, Spec], loose: bool) -> Kind:
+def _kind(node: Node, known: Callable[[int], Spec], loose: bool) -> Kind:
     """What an operation makes of arguments that look so, by a run on meta tensors."""
     func = ops.find(node.op)
     _check_places(node, func)
-    specs = [record.decoded(a, known.__getitem__, META, no_constant) for a in node.args]
-    named = {k: record.decoded(v, known.__getitem__, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
+    specs = [record.decoded(a, known, META, no_constant) for a in node.args]
+    named = {k: record.decoded(v, known, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
     how = record.How(node.op, func, False, False, False, None)
     try:
         outs, _ = record._known(how, specs, named)
@@ -215,7 +226,7 @@ def _kind(node: Node, known: Mapping[int, Spec], loose: bool) -> Kind:
     except Exception as error:
         said = str(error).splitlines() or [type(error).__name__]
         raise UsageError(f"{node.op}: {said[0][:300]}") from None
-    read = [known[n] for n in plans.refs(node)]
+    read = [known(n) for n in plans.refs(node)]
     views = any(r.alias_info is not None for r in func._schema.returns)
     size = 0 if views else sum(o.nbytes for o in outs if o is not None)
     random = ops.is_random(node.op)
@@ -223,7 +234,7 @@ def _kind(node: Node, known: Mapping[int, Spec], loose: bool) -> Kind:
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
         any(o is not None and o.label.kind == "aggregate" for o in outs),
-        "" if loose and floats else _skeleton(node), _caller(node.op, func, random),
+        "" if loose and floats else _skeleton(node), _caller(node.op, func, random, specs),
     )  # fmt: skip
 
 
@@ -239,13 +250,26 @@ def _check_places(node: Node, func: Any) -> None:
             raise RefusedOpError(f"{node.op} takes a whole number there, not true or false")
 
 
-def _caller(op: str, func: Any, random: bool) -> Callable[..., Sequence[Any]]:
-    """How to call it: with its seed, and memory that nobody filled as zeros. Gives its results in a row."""
+def _caller(op: str, func: Any, random: bool, specs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
+    """How to call it: with its seed, memory that nobody filled as zeros, and places in memory from where a value is thought to
+    begin. Gives its results in a row."""  # noqa: D209
     name = ops.packet(op)
 
     def plainly(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         found = func(*args, **kwargs)
         return (found,) if isinstance(found, torch.Tensor) else list(record._flat(found))
+
+    def shifted(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        by = args[0].storage_offset() - specs[0].offset
+        if len(args) > at and args[at] is not None:
+            args[at] += by
+        elif kwargs.get("storage_offset") is not None:
+            kwargs["storage_offset"] += by
+        return plainly(args, kwargs, seed)
+
+    at = 4 if "scatter" in name else 3  # of as_strided's place
+    if name.startswith("as_strided") and "backward" not in name:
+        return shifted
 
     def zeroed(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         return (func(*args, **kwargs).zero_(),)

@@ -214,7 +214,7 @@ class Runner:
         """A plan made ready for inputs that look so; most come again."""
         if not digest:
             return compiled(plan, specs, self.device)
-        key, known = (digest, *specs), self.space.compiled
+        key, known = (digest, *[s.plain for s in specs]), self.space.compiled
         if key not in known:
             known[key] = compiled(plan, specs, self.device)
             while len(known) > COMPILED:

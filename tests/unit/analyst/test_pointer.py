@@ -184,6 +184,45 @@ def test_a_training_step_as_a_plan(alice, make):
         assert torch.equal(p, q.get())
 
 
+def test_a_plan_is_the_same_for_slices_wherever_they_lie(alice):
+    base, calls = torch.randn(10, 6), []
+    remote = lab.send(base, alice)
+
+    def work(x):
+        calls.append(1)
+        y = x.clone()
+        y[1:3] += 1
+        return (
+            y.as_strided((2,), (2,), 1) * 2,
+            x.as_strided((3,), (1,)),
+            x[1:] + x.t().t()[:-1],
+            torch.as_strided(x, (2, 2), (1, 2)),
+        )
+
+    planned = lab.plan(work)
+    for i in range(5):
+        for got, want in zip(planned(remote[i]), work(base[i]), strict=True):
+            assert torch.equal(got.get(), want)
+        for got, want in zip(work(remote[i]), work(base[i]), strict=True):
+            assert torch.equal(got.get(), want)
+    assert len(calls) == 16  # once for all five plans
+
+
+def test_views_of_views_that_a_plan_gives_back_are_written_to_and_read(alice):
+    base = torch.arange(24.0).reshape(4, 6)
+    remote = lab.send(base.clone(), alice)
+    planned = lab.plan(lambda x: (x[1:4], x.reshape(2, 3).t()))
+    for i in range(3):
+        a, b = planned(remote[i])
+        c, d = base[i][1:4], base[i].reshape(2, 3).t()
+        assert torch.equal(a[1:].get(), c[1:])
+        assert torch.equal(b[1].get(), d[1])
+        assert torch.equal(b.as_strided((2,), (1,), b.storage_offset()).get(), d.as_strided((2,), (1,), d.storage_offset()))
+        a += 10.0  # a value of its own, as what comes out of a plan is
+        assert torch.equal(a.get(), c + 10)
+        assert torch.equal(remote.get(), base)
+
+
 def test_a_plan_draws_new_random_numbers_at_each_call_and_the_same_under_the_same_seed(alice):
     net = lab.send(nn.Sequential(nn.Linear(20, 50), nn.Dropout()), alice)
 
