@@ -149,7 +149,7 @@ def _inference(session: Any) -> Row:
     with torch.no_grad():
         twin(x).get()
         new = iter(range(1, 1000))  # the same again would be found, not computed
-        ours, here = interleaved(lambda: twin(x + next(new) / 1000).get(), lambda: net(images + next(new) / 1000), 3, 1)
+        ours, here = interleaved(lambda: twin(x + next(new) / 1000).get(), lambda: net(images + next(new) / 1000), 5, 2)
     return Row(
         "ResNet-18, four images of 224×224", ours, here, "s", "torch here, one thread", "torch", "≤ 1.1×", ours <= 1.1 * here
     )

@@ -162,7 +162,7 @@ def functional(func: Any) -> Any:
 
 
 def is_placed(func: Any) -> bool:
-    """Whether what an overload gives depends on where in memory its arguments begin, as for views, and places counted from there."""
+    """Whether what an overload gives depends on where in memory its arguments begin, as views do."""
     return "as_strided" in func._schema.name or any(r.alias_info is not None for r in func._schema.returns)
 
 

@@ -12,12 +12,11 @@ views and what it is a view of). Nothing that an owner holds is ever written to.
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,61 +24,10 @@ from syft_lab import fused, labels, ops
 from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
+from syft_lab.spec import MAX_CACHE, Spec, check_dense, looks
 
-LARGE_CONSTANT, MAX_CACHE = 10 << 20, 8_192
-DTYPES = {str(d).removeprefix("torch."): d for d in (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-)}  # fmt: skip
-_FORMATS = {str(f).removeprefix("torch."): f for f in (torch.contiguous_format, torch.channels_last, torch.preserve_format)}
+LARGE_CONSTANT = 10 << 20
 aten = torch.ops.aten
-
-
-class Spec:
-    """What is known of a value without it: shape, strides, offset, dtype, label. Interned: equal ones are the same object."""
-
-    __slots__ = ("_plain", "boolean", "dtype", "label", "offset", "shape", "stride")
-    _all: ClassVar[dict[tuple[Any, ...], Spec]] = {}
-
-    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], offset: int, dtype: torch.dtype, label: Label) -> None:
-        self.shape, self.stride, self.offset, self.dtype, self.label = shape, stride, offset, dtype, label
-        self.boolean = dtype is torch.bool
-        self._plain: Spec | None = None
-
-    @classmethod
-    def of(cls, t: torch.Tensor, label: Label, offset: int | None = None) -> Spec:
-        """That of a tensor, a meta tensor or a real one."""
-        return cls._the(tuple(t.shape), tuple(t.stride()), t.storage_offset() if offset is None else offset, t.dtype, label)
-
-    @classmethod
-    def _the(cls, *key: Any) -> Spec:
-        found = cls._all.get(key)
-        if found is None:
-            if len(cls._all) > 4 * MAX_CACHE:
-                cls._all.clear()
-            found = cls._all[key] = cls(*key)
-        return found
-
-    @property
-    def plain(self) -> Spec:
-        """The same at the beginning of its memory: what most operations see of it."""
-        if self._plain is None:
-            same = self.offset == 0
-            self._plain = self if same else Spec._the(self.shape, self.stride, 0, self.dtype, self.label)
-        return self._plain
-
-    def meta(self) -> torch.Tensor:
-        """A meta tensor that looks like it."""
-        if not self.offset:
-            return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
-        extent = 1 + self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
-        whole = torch.empty(max(extent, 0), dtype=self.dtype, device="meta")
-        return whole.as_strided(self.shape, self.stride, self.offset)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its entries."""
-        return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
 watching: list[Callable[[Tape, Node], None]] = []  # who else hears of each node: see `capture.Watch`
@@ -163,16 +111,6 @@ class Tape:
         place, constants = id(tensor), self._constants
         self._constants[place] = (weakref.ref(tensor, lambda _: constants.pop(place, None)), tensor._version, value, spec)
         return value, spec
-
-
-def check_dense(tensor: torch.Tensor) -> None:
-    """Raises UsageError for what can't travel."""
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise UsageError(f"a {tensor.layout} tensor can't travel: use t.to_dense()")
-    if str(tensor.dtype).removeprefix("torch.") not in DTYPES:
-        raise UsageError(f"a tensor of {tensor.dtype} can't travel; use {', '.join(DTYPES)}")
-    if tensor.device.type == "meta":
-        raise UsageError("a meta tensor has no values to send")
 
 
 class How(NamedTuple):
@@ -355,7 +293,7 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     except TypeError:  # something in it has no hash
         found, look = None, ()
     if found is None:
-        found = _known(known, specs, named)
+        found = looks(known.func, specs, named)
         if look:
             if len(_CACHE) > MAX_CACHE:
                 _CACHE.clear()
@@ -409,55 +347,6 @@ def _taken(tape: Tape, arg: Any) -> tuple[Any, Any]:
     if isinstance(arg, int | float | torch.SymInt):
         return int(arg), int(arg)
     raise RefusedOpError(f"a plan has no argument of type {kind.__name__}")
-
-
-def decoded(arg: Any, tensor: Callable[[int], Any], device: Any, constant: Callable[[int], Any]) -> Any:
-    """An argument of a parsed plan as torch wants it; raises RefusedOpError."""
-    kind = type(arg)
-    if kind is Ref:
-        return tensor(arg.number)
-    if kind in (list, tuple) and kind is not Mark:
-        return [decoded(a, tensor, device, constant) for a in arg]
-    if kind is Mark:
-        found = {"t": DTYPES, "m": _FORMATS, "l": {"strided": torch.strided}, "d": {"owner": device}}[arg.kind].get(arg.name)
-        if found is None:
-            raise RefusedOpError(f"a plan has no {ascii(arg.name)[:40]}")
-        return found
-    return arg if kind in (int, float, bool, str, complex) or arg is None else constant(arg.position)
-
-
-def _known(known: How, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Spec | None], Any]:
-    """Specs of what a function makes, by a run on meta tensors, and the nesting of its results."""
-
-    def meta(arg: Any) -> Any:
-        if type(arg) is Spec:
-            return arg.meta()
-        return [meta(a) for a in arg] if type(arg) in (list, tuple) else arg
-
-    many = max((n for s in specs if type(s) is Spec for n in s.shape), default=0) if known.op in _LISTS else 0
-    if many > 100_000:
-        raise RefusedOpError(f"{known.op} would make too many tensors")
-    with torch.no_grad():
-        made = known.func(*map(meta, specs), **{k: meta(v) for k, v in named.items()})
-    flat = list(_flat(made))
-    if not all(isinstance(t, torch.Tensor) for t in flat if t is not None):
-        raise ops.refusal(known.op)
-    plain = [None if t is None else Spec.of(t, PUBLIC) for t in flat]
-    found = labels.infer(known.op, specs, named, [p for p in plain if p is not None], Spec)
-    told = iter(found)
-    outs = [None if t is None else Spec.of(t, next(told)) for t in flat]
-    return outs, None if isinstance(made, torch.Tensor) else made
-
-
-_LISTS = frozenset(f"aten.{n}" for n in ("unbind.int", "split.Tensor", "unsafe_split.Tensor"))
-
-
-def _flat(made: Any) -> Iterator[Any]:
-    if isinstance(made, list | tuple):
-        for each in made:
-            yield from _flat(each)
-    else:
-        yield made
 
 
 def _nested(like: Any, flat: Iterator[Any]) -> Any:

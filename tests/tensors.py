@@ -8,7 +8,8 @@ from syft_lab import plans
 from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
 from syft_lab.plans import Plan
-from syft_lab.record import Recorded, Spec, Tape
+from syft_lab.record import Recorded, Tape
+from syft_lab.spec import Spec
 
 
 class LocalTape(Tape):

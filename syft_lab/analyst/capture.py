@@ -29,7 +29,8 @@ from syft_lab.analyst.tape import SessionTape
 from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.ops import find, is_random, packet
 from syft_lab.plans import Mark, Node, Ref
-from syft_lab.record import Recorded, Spec, Storage, Tape, Value
+from syft_lab.record import Recorded, Storage, Tape, Value
+from syft_lab.spec import Spec
 
 
 class Plan(plans.Plan):

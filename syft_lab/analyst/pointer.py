@@ -16,7 +16,8 @@ from syft_lab.budget import accountant
 from syft_lab.errors import LabError, PrivateValueError, RefusedOpError, UsageError, VerificationError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.receipt import Head
-from syft_lab.record import Recorded, Spec, Value
+from syft_lab.record import Recorded, Value
+from syft_lab.spec import Spec, check_dense
 from syft_lab.wire import messages as m
 
 if TYPE_CHECKING:
@@ -314,8 +315,6 @@ def _tape_of(owner: Any) -> SessionTape:
 
 
 def _sent(tensor: torch.Tensor, tape: SessionTape) -> PointerTensor:
-    from syft_lab.record import check_dense
-
     check_dense(tensor)
     spec = Spec.of(tensor.detach().cpu().contiguous(), PUBLIC, 0)
     value: Value = tape.put(tensor)

@@ -230,7 +230,7 @@ class Session(Link):
 
         from syft_lab.analyst.tape import Dataset
         from syft_lab.labels import rows
-        from syft_lab.record import DTYPES, Spec
+        from syft_lab.spec import DTYPES, Spec
 
         name, about = f"{source.name} v{source.version}", source.public.get("tensor")
         if about is not None:

@@ -32,7 +32,8 @@ from syft_lab.errors import (
 )
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
-from syft_lab.record import Recorded, Spec, Tape, Value, draw
+from syft_lab.record import Recorded, Tape, Value, draw
+from syft_lab.spec import Spec
 from syft_lab.wire import messages as m
 
 if TYPE_CHECKING:

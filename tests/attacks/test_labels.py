@@ -322,7 +322,7 @@ def test_arguments_in_odd_forms_do_not_fool_a_rule():
 def test_no_operation_makes_a_private_value_public_whatever_place_it_takes():
     """Every overload of the table, with a private value at each place that takes a tensor."""
     from syft_lab.labels import infer
-    from syft_lab.record import Spec
+    from syft_lab.spec import Spec
 
     private, tried = Label("private", ("d v1",)), 0
     plain, secret = (Spec.of(torch.empty(3, 3, device="meta"), label) for label in (labels.PUBLIC, private))

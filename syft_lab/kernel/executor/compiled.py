@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from syft_lab import ops, plans, record
+from syft_lab import ops, plans
 from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
 from syft_lab.kernel.executor import provenance
 from syft_lab.plans import Node, Plan, Ref, Seed
-from syft_lab.record import Spec
+from syft_lab.spec import Spec, decoded, flattened, looks
 
 META = torch.device("meta")
 MAX_KINDS = 8_192
@@ -181,7 +181,7 @@ def _template(arg: Any, device: torch.device) -> Any:
     kind = type(arg)
     if kind in (int, float, bool, str) or arg is None or kind is Ref:
         return arg
-    return record.decoded(arg, Ref, device, no_constant)
+    return decoded(arg, Ref, device, no_constant)
 
 
 def filled(arg: Any, value: Callable[[int], Any]) -> Any:
@@ -216,11 +216,10 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool) -> Kind:
     """What an operation makes of arguments that look so, by a run on meta tensors."""
     func = ops.find(node.op)
     _check_places(node, func)
-    specs = [record.decoded(a, known, META, no_constant) for a in node.args]
-    named = {k: record.decoded(v, known, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
-    how = record.How(node.op, func, False, False, False, None)
+    specs = [decoded(a, known, META, no_constant) for a in node.args]
+    named = {k: decoded(v, known, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
     try:
-        outs, _ = record._known(how, specs, named)
+        outs, _ = looks(func, specs, named)
     except LabError:
         raise
     except Exception as error:
@@ -257,7 +256,7 @@ def _caller(op: str, func: Any, random: bool, specs: Sequence[Any]) -> Callable[
 
     def plainly(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         found = func(*args, **kwargs)
-        return (found,) if isinstance(found, torch.Tensor) else list(record._flat(found))
+        return (found,) if isinstance(found, torch.Tensor) else list(flattened(found))
 
     def shifted(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         by = args[0].storage_offset() - specs[0].offset

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from syft_lab import ops, plans, record
+from syft_lab import ops, plans
 from syft_lab.errors import FailedError, LabError, PrivateValueError, StateError, UsageError, WireError
 from syft_lab.kernel.executor import grid
 from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant, text
 from syft_lab.kernel.executor.provenance import Made, Ran, settle, story
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
-from syft_lab.record import Spec
+from syft_lab.spec import DTYPES, Spec, decoded
 
 MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 256, 2e9
 LINES, COMPILED, RUNS = 400, 64, 1024
@@ -104,7 +104,7 @@ class Runner:
 
     def put(self, number: int, dtype: str, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
         """Take in a part of a tensor from the analyst: bytes from ``start`` on, in order."""
-        kind = record.DTYPES.get(dtype)
+        kind = DTYPES.get(dtype)
         if kind is None or len(shape) > 64 or not all(type(n) is int and n >= 0 for n in shape):
             raise WireError("a tensor that comes in has a dtype and a shape that pointers have")
         size, part = math.prod(shape) * kind.itemsize, memoryview(data).cast("B")
@@ -369,7 +369,7 @@ class Runner:
             return of.scaled(other if name == "mul" else 1 / other, 0)
         if name in ("clone", "detach", "alias", "positive", "lift_fresh"):
             return of
-        args = [record.decoded(a, lambda n: of.ints, self.device, no_constant) for a in node.args]
+        args = [decoded(a, lambda n: of.ints, self.device, no_constant) for a in node.args]
         return of.shaped(lambda ints: step.kind.func(*args))
 
     # What is there, and what may go out
