@@ -211,8 +211,9 @@ class SessionTape(Tape):
         cuts = self._cuts()
         end = len(self.nodes) if whole or not cuts else cuts[-1]
         nodes, self.nodes = self.nodes[:end], self.nodes[end:]
-        gone = set(self.freed)
-        self.freed.clear()
+        count = len(self.freed)  # values end in any thread, also now
+        gone = set(self.freed[:count])
+        del self.freed[:count]
         gone_later = gone & {n for node in self.nodes for n in (*plans.refs(node), *node.outs) if n is not None}
         self.freed += gone_later  # they are read, or made, by what stays
         gone -= gone_later

@@ -523,3 +523,22 @@ def test_a_gpu_gives_what_the_cpu_gives(home):
             assert torch.allclose(lab.send(net, session)(lab.send(x, session)).get(), expected, atol=1e-3)
     finally:
         owner.stop()
+
+
+def test_what_comes_of_a_value_that_never_arrived_does_not_take_others_with_it(hosting, home):
+    hosting.limits = lab.Limits(memory=64 << 20)
+    hosting.invite("bob", path="bob.syft")
+    with lab.connect("bob.syft", alias="bobs") as bob:
+        fine = lab.send(torch.ones(3), bob)
+        fine.get()
+        tape = bob.tape
+        missing = tape.make(fine._spec, tape.new())  # names what the owner was never given
+        b = missing + 1
+        with tape.lock:  # another plan in the same message
+            tape._close_batch()
+            a = fine + 1
+            tape.flush()
+        assert torch.equal(a.get(), torch.full((3,), 2.0))
+        with pytest.raises(errors.FailedError, match="does not hold"):
+            b.get()
+        assert torch.equal((a + fine).get(), torch.full((3,), 3.0))

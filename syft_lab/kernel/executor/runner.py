@@ -140,20 +140,20 @@ class Runner:
             raise WireError("a plan is run with as many inputs and outputs as it has")
         if any(type(o) is not int or o in self.space.held or o in self.space.partial for o in outputs):
             raise WireError("a value is made once")
-        given = [self._get(number) for number in inputs]
-        lost = ""
-        key = (digest, seeds, *[held.made.at for held in given])
-        values = self._found_again(key, found.outputs)
-        if values is None:
-            try:
+        lost, key, values = "", None, None
+        try:
+            given = [self._get(number) for number in inputs]
+            key = (digest, seeds, *[held.made.at for held in given])
+            values = self._found_again(key, found.outputs)
+            if values is None:
                 ready = self._compiled(digest if keep else "", found, [held.spec for held in given])
                 if ready.seeds > len(seeds):
                     raise WireError("a run brings a seed for each operation of its plan that draws random numbers")
                 values = (self._swift(ready, given, digest, seeds) if keep else None) or self._compute(ready, given, seeds)
-            except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
-                lost = str(error)
-                broke = Held(None, _NOTHING, Made(f"a plan that failed {secrets.token_hex(16)}"), why=lost)
-                values = dict.fromkeys(found.outputs, broke)
+        except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
+            lost = str(error)
+            broke = Held(None, _NOTHING, Made(f"a plan that failed {secrets.token_hex(16)}"), why=lost)
+            values = dict.fromkeys(found.outputs, broke)
         for local, number in zip(found.outputs, outputs, strict=True):
             held = self.space.held[number] = values.get(local) or Held(
                 None, _NOTHING, Made("nothing"), why="there is no such value"
@@ -195,19 +195,20 @@ class Runner:
         came = [(plans.parse(g), "sha256:" + hashlib.sha256(g).hexdigest()) for g in given]
         digests = {digest: plan for plan, digest in came}
         known, lost = self.space.plans, ""
+        known.update({name: digests[name] for run in runs if (name := run["plan"]) in digests})  # whatever becomes of the runs
         for run in runs:
             name = run["plan"]
             keep = not name.startswith("#")
             if not keep and name[1:].isdecimal() and int(name[1:]) < len(came):
                 plan, name = came[int(name[1:])]
-            elif name in digests or name in known:
-                plan = known.setdefault(name, digests.get(name) or known[name])
+            elif keep and name in known:
+                plan = known[name]
                 known.move_to_end(name)
             else:
                 raise UsageError("this plan is not known here; send it whole")
-            while len(known) > PLANS:
-                known.popitem(last=False)
             lost = self.run(plan, run, name, keep)["lost"] or lost
+        while len(known) > PLANS:
+            known.popitem(last=False)
         return {"lost": lost}
 
     def _compiled(self, digest: str, plan: Plan, specs: list[Spec]) -> Compiled:
