@@ -12,6 +12,7 @@ from typing import Any
 from syft_lab.wire.chunks import Buffers
 
 Frames = Sequence[bytes | memoryview | bytearray]
+MAX_HEADER = 64 << 20
 
 
 def send(sock: socket.socket, header: Any, frames: Frames = (), fds: Sequence[int] = ()) -> None:
@@ -43,7 +44,10 @@ def receive(sock: socket.socket, most_fds: int = 0, buffers: Buffers | None = No
         length = bytes(_exactly(sock, 8))
     if len(length) < 8:
         raise EOFError
-    header, sizes = json.loads(_exactly(sock, int.from_bytes(length, "little")).tobytes())
+    size = int.from_bytes(length, "little")
+    if size > MAX_HEADER:
+        raise ValueError("a header is longer than anything that is said here")
+    header, sizes = json.loads(_exactly(sock, size).tobytes())
     return header, [_filled(sock, take(size)) for size in sizes], fds
 
 

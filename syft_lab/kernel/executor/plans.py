@@ -105,7 +105,7 @@ class Child:
             except TimeoutError:
                 self._end(f"a plan took longer than {self._seconds:g} s")
                 raise StalePointerError(self._gone) from None
-            except (OSError, EOFError, ValueError):
+            except (OSError, EOFError, ValueError, MemoryError):  # gone, or it says what no child of ours would
                 self._end("")
                 raise StalePointerError(self._gone) from None
         if kind == "error":
