@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from syft_lab import canonical, plans
-from syft_lab.analyst import loops
+from syft_lab.analyst import loops, progress
 from syft_lab.errors import (
     ConnectionLost,
     KeyMismatchError,
@@ -101,6 +101,7 @@ class SessionTape(Tape):
         self._kept = 0
         self._runs: list[_Run] = []  # made ready, and not sent yet
         self._waiting = 0
+        self._work = progress.Work()
         self.holding: dict[int, Value] = {}
 
     # Recording
@@ -166,7 +167,8 @@ class SessionTape(Tape):
         asked: list[Future[Any]] = []
         for start in range(0, max(sent.numel(), 1), PART):
             message = m.Put(self.space, 0, start=start, payload=[sent[start : start + PART].numpy().data], **about)
-            asked.append(self.queue(message, m.Ran, [value.number]))
+            size = message.payload[0].nbytes  # type: ignore[union-attr]
+            asked.append(self.queue(message, m.Ran, [value.number], work=(0, size)))
             if len(asked) > 2 * WINDOW:  # what is too large is said while it is on its way
                 self.wait(asked.pop(0))
         if not small:  # no copy was made: until all of it is there, nobody may write to it
@@ -278,15 +280,26 @@ class SessionTape(Tape):
             _use(self._plans if again else self._seen, run.plan.digest)
             said.append({"inputs": run.inputs, "outputs": run.outputs, "free": run.free, "seeds": run.seeds, "plan": name})
         head = canonical.dumps({"runs": said, "plans": [len(p) for p in sent]})
-        self.queue(m.Run(self.space, 0, payload=[head, b"".join(sent)]), m.Ran, [o for run in runs for o in run.outputs])
+        outputs, count = [o for run in runs for o in run.outputs], sum(len(run.plan.nodes) for run in runs)
+        self.queue(m.Run(self.space, 0, payload=[head, b"".join(sent)]), m.Ran, outputs, work=(count, 0))
 
     # Sending
 
     def queue(
-        self, message: Ordered, expected: type[m.Message], outputs: Sequence[int] = (), into: memoryview | None = None
+        self,
+        message: Ordered,
+        expected: type[m.Message],
+        outputs: Sequence[int] = (),
+        into: memoryview | None = None,
+        work: tuple[int, int] = (0, 0),
     ) -> Future[Any]:
-        """Send a message in its turn; ``outputs`` fail with it. A large reply is received ``into`` memory that waits for it."""
+        """Send a message in its turn; ``outputs`` fail with it. A large reply is received ``into`` memory that waits for it.
+
+        ``work`` is how many operations and bytes it stands for, for people who wait.
+        """
         future: Future[Any] = Future()
+        if work != (0, 0):
+            future.add_done_callback(self._work.ask(*work))
         with self.lock:
             self.check()
             self.sent += 1
@@ -374,9 +387,9 @@ class SessionTape(Tape):
             raise type(error)(str(error))
 
     def wait(self, future: Future[Any], timeout: float = ANSWER_SECONDS) -> tuple[Any, Head | None]:
-        """Wait for a reply; Interrupt ends the wait."""
+        """Wait for a reply; Interrupt ends the wait. In a notebook it is said how far it is, where that takes long."""
         try:
-            found: tuple[Any, Head | None] = future.result(timeout)
+            found: tuple[Any, Head | None] = progress.watched(future, timeout, self.owner, self._work)
         except TimeoutError:
             raise ConnectionLost(f"{self.owner} did not answer within {timeout:g} s") from None
         except StalePointerError:
@@ -405,7 +418,8 @@ class SessionTape(Tape):
                 view = whole.data
                 for at in range(FETCHED, size, FETCHED):
                     ask = m.Fetch(self.space, 0, number, at)
-                    asked.append((at, self.queue(ask, m.Part, into=view[at : min(at + FETCHED, size)])))
+                    place = view[at : min(at + FETCHED, size)]
+                    asked.append((at, self.queue(ask, m.Part, into=place, work=(0, place.nbytes))))
             held: object = part.obj
             if held is not whole:
                 whole[start : start + part.nbytes] = part
