@@ -242,7 +242,7 @@ class Runner:
         tensors: list[torch.Tensor | None] = [held.tensor for held in given]
         if plan.grid or any(t is None for t in tensors):
             return None
-        deadline = self._begin(plan)
+        deadline, late = self._begin(plan), False
         tensors += [None] * (plan.values - len(tensors))
         value = tensors.__getitem__
         try:
@@ -255,12 +255,15 @@ class Runner:
                             tensors[number] = tensor if tensor.stride() == spec.stride else _laid_out(tensor, spec)
                     for number in step.last:
                         tensors[number] = None
-                    if time.monotonic() > deadline:
-                        return None
+                    late = time.monotonic() > deadline
+                    if late:
+                        break
         except MemoryError:
             raise
         except Exception:
             return None
+        if late:
+            raise self._late()
         self.space.ran += len(plan.steps)
         ran = Ran(f"{digest} {seeds}", lambda: plan.texts(seeds), tuple([held.made for held in given]))
         self._remember(ran, len(plan.steps))

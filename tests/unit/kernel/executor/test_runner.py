@@ -142,6 +142,21 @@ def test_a_run_without_the_seeds_of_its_plan_is_refused(keep):
     assert "brings a seed" in tape.run(plan, [x.current.number], [number + 1000])["lost"]
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_plan_that_takes_too_long_is_told_so_once(keep):
+    tape = LocalTape(runners.Quota(seconds=1e-9))
+    tape.keep = keep
+    y = tape.send(torch.ones(3)) * 2.0
+    begun = []
+    begin = tape.runner._begin
+    tape.runner._begin = lambda plan: begun.append(plan) or begin(plan)
+    number = y.current.number
+    assert "takes longer" in tape.flush()["lost"]
+    assert len(begun) == 1
+    with pytest.raises(errors.FailedError, match="split it"):
+        tape.runner.fetch(number, 0, 8)
+
+
 def test_a_sum_for_release_has_its_companion_whichever_way_it_is_run():
     for keep in (False, True):
         tape = LocalTape()
