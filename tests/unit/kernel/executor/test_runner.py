@@ -144,7 +144,7 @@ def test_a_run_without_the_seeds_of_its_plan_is_refused(keep):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_plan_that_takes_too_long_is_told_so_once(keep):
-    tape = LocalTape(runners.Quota(seconds=1e-9))
+    tape = LocalTape(runners.Quota(seconds=1e-6))
     tape.keep = keep
     y = tape.send(torch.ones(3)) * 2.0
     begun = []
