@@ -26,7 +26,7 @@ from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
 from syft_lab.spec import MAX_CACHE, Spec, check_dense, looks
 
-LARGE_CONSTANT = 10 << 20
+LARGE_CONSTANT, _CPU = 10 << 20, torch.device("cpu")
 aten = torch.ops.aten
 
 
@@ -96,7 +96,7 @@ class Tape:
 
     def make(self, spec: Spec, value: Value) -> Recorded:
         """A pointer to a value."""
-        return self.kind(spec, value)
+        return self.kind.__new__(self.kind, spec, value)  # as a call would, but for an empty __init__
 
     def constant(self, tensor: torch.Tensor) -> tuple[Value, Spec]:
         """The value of a local tensor that meets a pointer; the same tensor, unchanged, travels once."""
@@ -175,7 +175,7 @@ class Recorded(torch.Tensor):
     def __new__(cls: type[Recorded], spec: Spec, value: Value, requires_grad: bool = False) -> Recorded:
         """A wrapper with the look of ``spec``."""
         made: Recorded = torch.Tensor._make_wrapper_subclass(
-            cls, spec.shape, spec.stride, spec.offset, dtype=spec.dtype, device="cpu", requires_grad=requires_grad
+            cls, spec.shape, spec.stride, spec.offset, dtype=spec.dtype, device=_CPU, requires_grad=requires_grad
         )
         made._spec, made._value, made._storage, made._seen = spec, value, None, 0
         return made
@@ -214,6 +214,8 @@ class Recorded(torch.Tensor):
         if known.writes:
             return _write(tape, known, args, kwargs or {})
         specs, values, result = run(tape, known, args, kwargs or {})
+        if result is None and not known.views:
+            return tape.make(specs[0], values[0])
         made = [None if s is None else tape.make(s, v) for s, v in zip(specs, values, strict=True)]
         if known.views:
             base = args[0]
