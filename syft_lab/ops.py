@@ -25,7 +25,8 @@ POINTWISE = frozenset(
     "heaviside logaddexp logaddexp2 threshold_backward sigmoid_backward tanh_backward gelu_backward silu_backward "
     "elu_backward leaky_relu_backward hardtanh_backward hardswish_backward hardsigmoid_backward softplus_backward "
     "mish_backward logit_backward _to_copy clone detach alias lift_fresh lift fill copy zero native_dropout_backward "
-    "complex polar nextafter _prelu_kernel _prelu_kernel_backward".split()
+    "complex polar nextafter _prelu_kernel _prelu_kernel_backward hardshrink hardshrink_backward softshrink "
+    "softshrink_backward".split()
 )
 LOSSES = frozenset(
     "mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward "
@@ -64,15 +65,18 @@ LINEAR = frozenset(
     "fft_fftfreq".split()
 )
 LAYERS = frozenset(
-    "convolution convolution_backward max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d_with_indices "
-    "max_pool3d_with_indices_backward avg_pool2d avg_pool2d_backward avg_pool3d avg_pool3d_backward _adaptive_avg_pool2d "
-    "_adaptive_avg_pool2d_backward _adaptive_avg_pool3d _adaptive_avg_pool3d_backward adaptive_max_pool2d avg_pool1d "
-    "adaptive_avg_pool1d adaptive_max_pool2d_backward native_layer_norm native_layer_norm_backward native_group_norm "
-    "native_group_norm_backward _native_batch_norm_legit_functional _native_batch_norm_legit_no_training "
-    "_native_batch_norm_legit native_batch_norm_backward _fused_rms_norm _fused_rms_norm_backward mkldnn_rnn_layer "
-    "_thnn_fused_lstm_cell _thnn_fused_gru_cell upsample_nearest1d upsample_nearest2d upsample_bilinear2d "
-    "upsample_bicubic2d upsample_nearest1d_backward upsample_nearest2d_backward upsample_bilinear2d_backward "
-    "upsample_bicubic2d_backward grid_sampler_2d grid_sampler_2d_backward _scaled_dot_product_flash_attention_for_cpu "
+    "convolution convolution_backward max_pool2d_with_indices max_pool2d_with_indices_backward "
+    "max_pool3d_with_indices max_pool3d_with_indices_backward avg_pool2d avg_pool2d_backward avg_pool3d "
+    "avg_pool3d_backward _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d "
+    "_adaptive_avg_pool3d_backward adaptive_max_pool2d avg_pool1d adaptive_avg_pool1d adaptive_max_pool2d_backward "
+    "native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward "
+    "_native_batch_norm_legit_functional _native_batch_norm_legit_no_training _native_batch_norm_legit "
+    "native_batch_norm_backward _fused_rms_norm _fused_rms_norm_backward _thnn_fused_lstm_cell _thnn_fused_gru_cell "
+    "upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d upsample_nearest1d_backward "
+    "upsample_nearest2d_backward upsample_bilinear2d_backward upsample_bicubic2d_backward upsample_linear1d "
+    "upsample_linear1d_backward upsample_trilinear3d upsample_trilinear3d_backward upsample_nearest3d "
+    "upsample_nearest3d_backward _weight_norm_interface _weight_norm_interface_backward grid_sampler_2d "
+    "grid_sampler_2d_backward _scaled_dot_product_flash_attention_for_cpu "
     "_scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_attention_math".split()
 )
 # They make tensors of a shape; `empty` gives zeros at the owner, never what lay in memory.
@@ -159,6 +163,21 @@ def functional(func: Any) -> Any:
     if plain == name or not name.endswith("_"):
         raise RefusedOpError(f"{func} writes into its arguments; use the form that returns a new tensor")
     return find(f"aten.{plain}.{overload or 'default'}")
+
+
+@cache
+def without_out(func: Any) -> Any:
+    """The function that an overload with ``out=`` calls; None where this is none, or writes more than one result."""
+    outs = [a.name for a in func._schema.arguments if a.is_out]
+    if len(outs) != 1:
+        return None
+    wanted = [(a.name, str(a.type)) for a in func._schema.arguments if not a.is_out]
+    packets = func.overloadpacket
+    for name in packets.overloads():
+        found = getattr(packets, name)
+        if not found._schema.is_mutable and [(a.name, str(a.type)) for a in found._schema.arguments] == wanted:
+            return find(str(found))
+    return None
 
 
 def is_placed(func: Any) -> bool:

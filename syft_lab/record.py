@@ -151,6 +151,8 @@ def _how(func: Any) -> How:
         raise ops.refusal(str(func))
     if not writes and ops.packet(str(func)) not in ops.ALLOWED and _composite(func):
         return How(str(func), func, False, False, False, lambda tape, args, kwargs: func.decompose(*args, **kwargs))
+    if writes and (plain := ops.without_out(func)) is not None:
+        return How(str(func), func, False, False, False, lambda tape, args, kwargs: _write_out(tape, how(plain), args, kwargs))
     pure = ops.functional(func) if writes else ops.find(str(func))
     views = not writes and any(r.alias_info is not None for r in schema.returns)
     name = ops.packet(str(pure))
@@ -381,6 +383,16 @@ def _write(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any
     return target
 
 
+def _write_out(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """An operation with ``out=``, which must have the shape of the result."""
+    target = kwargs["out"]
+    if not isinstance(target, Recorded):
+        raise UsageError(f"{known.op} would write what is at the owner into a local tensor; send that first: t.send(owner)")
+    (out, *_), (value, *_), _ = run(tape, known, args, {k: v for k, v in kwargs.items() if k != "out"})
+    write(tape, target, out, value)
+    return target
+
+
 def write(tape: Tape, target: Recorded, out: Spec, value: Value) -> None:
     """Give ``target`` a new value, which is as ``out`` says."""
     spec = target._spec
@@ -544,6 +556,8 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.bernoulli_.float: _bernoulli,
     aten._transformer_encoder_layer_fwd.default: lambda tape, args, kwargs: fused.encoder_layer(*args, **kwargs),
     aten._native_multi_head_attention.default: lambda tape, args, kwargs: fused.multi_head_attention(*args, **kwargs),
+    aten.mkldnn_rnn_layer.default: lambda tape, args, kwargs: fused.mkldnn_lstm(*args, **kwargs),
+    aten.mkldnn_rnn_layer_backward.default: lambda tape, args, kwargs: fused.mkldnn_lstm_backward(*args, **kwargs),
     aten.squeeze_.default: _reshaped(aten.squeeze.default, "default"),
     aten.squeeze_.dim: _reshaped(aten.squeeze.dim, "dim"),
     aten.squeeze_.dims: _reshaped(aten.squeeze.dims, "dims"),

@@ -109,8 +109,11 @@ def looks(func: Any, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[li
     many = max((n for s in specs if type(s) is Spec for n in s.shape), default=0) if op in _LISTS else 0
     if many > 100_000:
         raise RefusedOpError(f"{op} would make too many tensors")
-    with torch.no_grad():
-        made = func(*map(meta, specs), **{k: meta(v) for k, v in named.items()})
+    try:
+        with torch.no_grad():
+            made = func(*map(meta, specs), **{k: meta(v) for k, v in named.items()})
+    except NotImplementedError:
+        raise RefusedOpError(f"torch can't tell what {op} would give without values, so a plan can't have it") from None
     flat = list(flattened(made))
     if not all(isinstance(t, torch.Tensor) for t in flat if t is not None):
         raise ops.refusal(op)

@@ -263,6 +263,10 @@ _NUMPY = {
 }  # fmt: skip
 
 
+# Torch's functions that take no plain number where NumPy's do.
+_OF_TENSORS = frozenset("maximum minimum fmax fmin atan2 hypot copysign logaddexp logaddexp2 nextafter heaviside".split())
+
+
 def _numpy(func: Any, args: Any, kwargs: Any) -> Any:
     """Torch's function of the same name; NumPy's ``axis`` and ``keepdims`` are torch's ``dim`` and ``keepdim``."""
     name = _NUMPY.get(func.__name__, func.__name__)
@@ -279,6 +283,9 @@ def _numpy(func: Any, args: Any, kwargs: Any) -> Any:
     if name == "linalg" or not hasattr(torch, name):
         raise RefusedOpError(f"np.{func.__name__} has no counterpart in torch; write it with torch functions")
     args = [torch.from_numpy(np.asarray(a)) if isinstance(a, np.ndarray | np.generic) else a for a in args]
+    if name in _OF_TENSORS:
+        pointer = next(a for a in args if isinstance(a, PointerTensor))
+        args = [torch.as_tensor(a, dtype=torch.result_type(pointer, a)) if isinstance(a, int | float) else a for a in args]
     return getattr(torch, name)(*args, **given)
 
 

@@ -445,3 +445,104 @@ def test_a_block_is_noted_as_a_plan(alice, capsys):
     p.show()
     assert "aten.exp" in capsys.readouterr().out
     assert lab.plan()(lambda v: v + 1)(x).get().tolist() == [2.0, 2.0, 2.0]
+
+
+LAYERS = {
+    "Conv1d": (lambda: nn.Conv1d(3, 4, 3), (2, 3, 8)), "Conv3d": (lambda: nn.Conv3d(2, 3, 2), (1, 2, 4, 4, 4)),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(3, 2, 2), (2, 3, 5)), "MaxPool1d": (lambda: nn.MaxPool1d(2), (2, 3, 8)),
+    "MaxPool3d": (lambda: nn.MaxPool3d(2), (1, 2, 4, 4, 4)), "AvgPool3d": (lambda: nn.AvgPool3d(2), (1, 2, 4, 4, 4)),
+    "AdaptiveMaxPool1d": (lambda: nn.AdaptiveMaxPool1d(2), (2, 3, 8)), "BatchNorm1d": (lambda: nn.BatchNorm1d(3), (4, 3)),
+    "InstanceNorm1d": (lambda: nn.InstanceNorm1d(3, affine=True, track_running_stats=True), (2, 3, 4)),
+    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(2), (2, 4, 3, 3)), "GLU": (nn.GLU, (3, 4)), "Mish": (nn.Mish, (3, 4)),
+    "Hardshrink": (nn.Hardshrink, (3, 4)), "Softshrink": (nn.Softshrink, (3, 4)), "LogSigmoid": (nn.LogSigmoid, (3, 4)),
+    "trilinear": (lambda: nn.Upsample(scale_factor=2, mode="trilinear"), (1, 2, 2, 2, 2)),
+    "linear": (lambda: nn.Upsample(scale_factor=2, mode="linear"), (1, 2, 3)),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), (1, 4, 2, 2)), "Unfold": (lambda: nn.Unfold(2), (1, 2, 3, 3)),
+    "Fold": (lambda: nn.Fold((3, 3), 2), (1, 8, 4)), "CircularPad2d": (lambda: nn.CircularPad2d(1), (1, 2, 3, 3)),
+    "RNN": (lambda: nn.RNN(4, 5, nonlinearity="relu"), (3, 2, 4)), "GRU": (lambda: nn.GRU(4, 5, num_layers=2), (3, 2, 4)),
+    "LSTM": (lambda: nn.LSTM(4, 6, num_layers=2, bidirectional=True, batch_first=True), (3, 2, 4)),
+    "LSTM without bias": (lambda: nn.LSTM(4, 6, bias=False), (3, 2, 4)), "LSTM of one": (lambda: nn.LSTM(4, 6), (3, 4)),
+    "LSTM projected": (lambda: nn.LSTM(4, 6, proj_size=3), (3, 2, 4)),
+    "weight norm": (lambda: torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), (2, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_torch_work_unmodified_forward_and_backward(alice, name):
+    torch.manual_seed(0)
+    make, shape = LAYERS[name]
+    layer, x = make(), torch.randn(shape, requires_grad=True)
+    twin, px = lab.send(copy.deepcopy(layer), alice), lab.send(x.detach(), alice).requires_grad_(True)
+    here, there = layer(x), twin(px)
+    here, there = (t[0] if isinstance(t, tuple) else t for t in (here, there))
+    assert torch.allclose(there.detach().get(), here.detach(), atol=1e-5)
+    here.square().sum().backward()
+    there.square().sum().backward()
+    assert torch.allclose(px.grad.get(), x.grad, atol=1e-4)
+    for p, q in zip(layer.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(q.grad.get(), p.grad, atol=1e-4)
+    with torch.no_grad():
+        again = twin.eval()(px)
+        again = again[0] if isinstance(again, tuple) else again
+        want = layer.eval()(x)
+        assert torch.allclose(again.get(), want[0] if isinstance(want, tuple) else want, atol=1e-5)
+
+
+def test_a_private_series_in_an_lstm_stays_private(alice):
+    hidden, _ = lab.send(nn.LSTM(3, 2), alice)(alice["scans"])
+    assert hidden.label.kind != "public"
+    with pytest.raises(errors.PrivateValueError):
+        hidden.get()
+
+
+@pytest.mark.parametrize(
+    "name", ["Adagrad", "RMSprop", "Adadelta", "NAdam", "RAdam", "Adamax", "Rprop", "ASGD", "AdamW", "amsgrad"]
+)
+def test_optimizers_of_torch_work_unmodified(alice, name):
+    torch.manual_seed(0)
+    net, x, y = nn.Linear(3, 2), torch.randn(8, 3), torch.randn(8, 2)
+    twin, px, py = lab.send(copy.deepcopy(net), alice), lab.send(x, alice), lab.send(y, alice)
+    for model, a, b in ((net, x, y), (twin, px, py)):
+        kind = torch.optim.Adam if name == "amsgrad" else getattr(torch.optim, name)
+        optimizer = kind(model.parameters(), **({"amsgrad": True} if name == "amsgrad" else {}))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+        for _ in range(6):
+            optimizer.zero_grad()
+            F.mse_loss(model(a), b).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(q.get(), p, atol=1e-6)
+
+
+def test_out_is_written_and_stays_at_the_owner(alice):
+    x, y = torch.randn(4), torch.randn(4)
+    px, py = lab.send(x, alice), lab.send(y, alice)
+    out = torch.empty_like(px)
+    assert torch.maximum(px, py, out=out) is out
+    assert torch.equal(out.get(), torch.maximum(x, y))
+    torch.add(px, py, alpha=2, out=out)
+    assert torch.equal(out.get(), x + 2 * y)
+    with pytest.raises(errors.UsageError, match="local tensor"):
+        torch.add(px, py, out=torch.empty(4))
+    with pytest.raises(RuntimeError, match="doesn't match"):
+        torch.add(px, py, out=lab.send(torch.empty(3), alice))
+    private = alice["scans"][:, 0]
+    torch.mul(private, 2.0, out=(total := lab.send(torch.empty(20), alice)))
+    assert total.label.kind != "public"
+
+
+def test_numpys_functions_take_numbers_where_torchs_take_tensors(alice):
+    x = torch.randn(5)
+    p = lab.send(x, alice)
+    assert torch.equal(np.maximum(p, 0.0).get(), x.clamp(min=0))
+    assert torch.equal(np.minimum(1, p).get(), x.clamp(max=1))
+    assert np.maximum(p, 0).dtype is torch.float32
+
+
+def test_an_operation_whose_shape_torch_can_not_tell_is_refused(alice):
+    x = lab.send(torch.randn(5, 4), alice).requires_grad_(True)
+    with pytest.raises(errors.RefusedOpError):
+        nn.MultiMarginLoss()(x, lab.send(torch.randint(0, 4, (5,)), alice)).backward()
