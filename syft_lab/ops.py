@@ -14,19 +14,23 @@ import torch
 from syft_lab.errors import PrivateValueError, RefusedOpError
 
 POINTWISE = frozenset(
-    "abs absolute neg negative positive exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin acos "
-    "atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv floor ceil round trunc frac sign sgn signbit relu "
-    "relu6 hardtanh hardswish hardsigmoid leaky_relu elu celu selu silu gelu softplus mish threshold square isnan isinf "
-    "isfinite isposinf isneginf logical_not bitwise_not lgamma digamma logit sinc i0 deg2rad rad2deg special_entr "
-    "special_erfcx special_log_ndtr special_ndtri nan_to_num clamp clamp_min clamp_max conj _conj_physical conj_physical "
-    "angle add sub mul div rsub pow remainder fmod floor_divide true_divide maximum minimum fmax fmin atan2 hypot "
-    "copysign eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor __and__ __or__ "
-    "__xor__ bitwise_left_shift bitwise_right_shift where lerp addcmul addcdiv xlogy special_xlog1py masked_fill "
-    "heaviside logaddexp logaddexp2 threshold_backward sigmoid_backward tanh_backward gelu_backward silu_backward "
-    "elu_backward leaky_relu_backward hardtanh_backward hardswish_backward hardsigmoid_backward softplus_backward "
-    "mish_backward logit_backward _to_copy clone detach alias lift_fresh lift fill copy zero native_dropout_backward "
-    "complex polar nextafter _prelu_kernel _prelu_kernel_backward hardshrink hardshrink_backward softshrink "
-    "softshrink_backward".split()
+    "abs absolute neg negative positive exp exp2 expm1 log log2 log10 log1p sqrt rsqrt reciprocal sin cos tan asin "
+    "acos atan sinh cosh tanh asinh acosh atanh sigmoid erf erfc erfinv floor ceil round trunc frac sign sgn signbit "
+    "relu relu6 hardtanh hardswish hardsigmoid leaky_relu elu celu selu silu gelu softplus mish threshold square "
+    "isnan isinf isfinite isposinf isneginf logical_not bitwise_not lgamma digamma logit sinc i0 deg2rad rad2deg "
+    "special_entr special_erfcx special_log_ndtr special_ndtri nan_to_num clamp clamp_min clamp_max conj "
+    "_conj_physical conj_physical angle add sub mul div rsub pow remainder fmod floor_divide true_divide maximum "
+    "minimum fmax fmin atan2 hypot copysign eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and "
+    "bitwise_or bitwise_xor __and__ __or__ __xor__ bitwise_left_shift bitwise_right_shift where lerp addcmul addcdiv "
+    "xlogy special_xlog1py masked_fill heaviside logaddexp logaddexp2 threshold_backward sigmoid_backward "
+    "tanh_backward gelu_backward silu_backward elu_backward leaky_relu_backward hardtanh_backward hardswish_backward "
+    "hardsigmoid_backward softplus_backward mish_backward logit_backward _to_copy clone detach alias lift_fresh lift "
+    "fill copy zero native_dropout_backward complex polar nextafter _prelu_kernel _prelu_kernel_backward hardshrink "
+    "hardshrink_backward softshrink softshrink_backward igamma igammac polygamma lcm gcd special_i0e special_i1 "
+    "special_i1e special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1 special_modified_bessel_i0 "
+    "special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1 "
+    "special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1 special_spherical_bessel_j0 special_airy_ai "
+    "special_zeta".split()
 )
 LOSSES = frozenset(
     "mse_loss mse_loss_backward smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward "
@@ -36,25 +40,26 @@ LOSSES = frozenset(
 )
 REDUCTIONS = frozenset(
     "sum mean prod amax amin aminmax max min argmax argmin all any std var var_mean std_mean norm linalg_vector_norm "
-    "logsumexp cumsum cumprod cummax cummin logcumsumexp count_nonzero median nanmedian kthvalue mode nansum sort topk "
-    "argsort cumulative_trapezoid _softmax _log_softmax _softmax_backward_data _log_softmax_backward_data softmax "
-    "log_softmax _safe_softmax renorm trace cummaxmin_backward glu glu_backward diff".split()
+    "logsumexp cumsum cumprod cummax cummin logcumsumexp count_nonzero median nanmedian kthvalue mode nansum sort "
+    "topk argsort cumulative_trapezoid _softmax _log_softmax _softmax_backward_data _log_softmax_backward_data "
+    "softmax log_softmax _safe_softmax renorm trace cummaxmin_backward glu glu_backward diff dist".split()
 )
 SHAPES = frozenset(
     "view _unsafe_view reshape _reshape_alias permute transpose t expand squeeze unsqueeze select slice split "
     "split_with_sizes unsafe_split unsafe_split_with_sizes unbind cat stack flip roll repeat constant_pad_nd "
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d "
-    "reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward replication_pad2d_backward diagonal "
-    "diag_embed tril triu unfold unfold_backward as_strided select_backward slice_backward diagonal_backward "
+    "reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward replication_pad2d_backward "
+    "diagonal diag_embed tril triu unfold unfold_backward as_strided select_backward slice_backward diagonal_backward "
     "select_scatter slice_scatter diagonal_scatter as_strided_scatter view_as_real view_as_complex real imag _conj "
     "_neg_view resolve_conj resolve_neg movedim swapaxes rot90 pixel_shuffle pixel_unshuffle channel_shuffle im2col "
     "col2im tril_indices triu_indices expand_copy view_copy permute_copy alias_copy detach_copy unsqueeze_copy "
-    "squeeze_copy transpose_copy t_copy select_copy slice_copy split_copy unbind_copy as_strided_copy".split()
+    "squeeze_copy transpose_copy t_copy select_copy slice_copy split_copy unbind_copy as_strided_copy diagonal_copy "
+    "narrow_copy split_with_sizes_copy unfold_copy".split()
 )
 INDEXING = frozenset(
     "index_select index _unsafe_index gather scatter scatter_add scatter_reduce index_put _unsafe_index_put "
     "_index_put_impl index_add index_copy index_fill masked_scatter take put embedding embedding_dense_backward "
-    "searchsorted bucketize index_reduce".split()
+    "searchsorted bucketize index_reduce isin".split()
 )
 LINEAR = frozenset(
     "mm bmm addmm addmv mv dot vdot baddbmm addbmm addr outer ger linear linalg_cholesky_ex linalg_inv_ex linalg_solve_ex "
@@ -77,7 +82,10 @@ LAYERS = frozenset(
     "upsample_linear1d_backward upsample_trilinear3d upsample_trilinear3d_backward upsample_nearest3d "
     "upsample_nearest3d_backward _weight_norm_interface _weight_norm_interface_backward grid_sampler_2d "
     "grid_sampler_2d_backward _scaled_dot_product_flash_attention_for_cpu "
-    "_scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_attention_math".split()
+    "_scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_attention_math _trilinear "
+    "adaptive_max_pool3d adaptive_max_pool3d_backward _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d _upsample_nearest_exact1d_backward _upsample_nearest_exact2d_backward "
+    "_upsample_nearest_exact3d_backward grid_sampler_3d grid_sampler_3d_backward max_unpool2d max_unpool3d".split()
 )
 # They make tensors of a shape; `empty` gives zeros at the owner, never what lay in memory.
 SHAPE_ONLY = frozenset(

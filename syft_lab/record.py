@@ -24,7 +24,7 @@ from syft_lab import fused, labels, ops
 from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
-from syft_lab.spec import MAX_CACHE, Spec, check_dense, looks
+from syft_lab.spec import DTYPES, MAX_CACHE, Spec, check_dense, looks
 
 LARGE_CONSTANT, _CPU = 10 << 20, torch.device("cpu")
 aten = torch.ops.aten
@@ -339,6 +339,8 @@ def _taken(tape: Tape, arg: Any) -> tuple[Any, Any]:
         both = [_taken(tape, a) for a in arg]
         return [a for a, _ in both], [b for _, b in both]
     if kind is torch.dtype:
+        if str(arg).removeprefix("torch.") not in DTYPES:
+            raise RefusedOpError(f"pointers have no {arg}; they have {', '.join(DTYPES)}")
         return arg, Mark("t", str(arg).removeprefix("torch."))
     if kind is torch.device:
         return torch.device("meta"), Mark("d", "owner")

@@ -82,6 +82,14 @@ def check_dense(tensor: torch.Tensor) -> None:
         raise UsageError("a meta tensor has no values to send")
 
 
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The entries of a tensor on a CPU as a row of bytes: its own memory, where that is one stretch."""
+    whole = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    if whole.numel() == 1 and whole.stride() != (1,):  # a number that was expanded counts as contiguous
+        whole = whole.clone(memory_format=torch.contiguous_format)
+    return whole.view(torch.uint8) if whole.numel() else torch.empty(0, dtype=torch.uint8)
+
+
 def decoded(arg: Any, tensor: Callable[[int], Any], device: Any, constant: Callable[[int], Any]) -> Any:
     """An argument of a parsed plan as torch wants it; raises RefusedOpError."""
     kind = type(arg)

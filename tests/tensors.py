@@ -9,7 +9,7 @@ from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
 from syft_lab.plans import Plan
 from syft_lab.record import Recorded, Tape
-from syft_lab.spec import Spec
+from syft_lab.spec import Spec, as_bytes
 
 
 class LocalTape(Tape):
@@ -21,8 +21,7 @@ class LocalTape(Tape):
         self.last: Plan | None = None
 
     def put(self, tensor):
-        value, whole = self.new(), tensor.detach().resolve_conj().resolve_neg().contiguous()
-        data = whole.reshape(-1).view(torch.uint8).numpy().tobytes() if whole.numel() else b""
+        value, data = self.new(), as_bytes(tensor).numpy().tobytes()
         self.runner.put(value.number, str(tensor.dtype)[6:], list(tensor.shape), 0, data)
         return value
 

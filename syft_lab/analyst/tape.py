@@ -33,7 +33,7 @@ from syft_lab.errors import (
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Tape, Value, draw
-from syft_lab.spec import Spec
+from syft_lab.spec import Spec, as_bytes
 from syft_lab.wire import messages as m
 
 if TYPE_CHECKING:
@@ -154,8 +154,7 @@ class SessionTape(Tape):
         if tensor.nbytes > PART and self.freed:
             self.flush()  # first what is gone goes there too, and makes room
         value = self.new()
-        whole = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        data = whole.reshape(-1).view(torch.uint8) if whole.numel() else torch.empty(0, dtype=torch.uint8)
+        data = as_bytes(tensor.cpu())
         about: dict[str, Any] = {
             "value": value.number,
             "dtype": str(tensor.dtype).removeprefix("torch."),
@@ -163,7 +162,7 @@ class SessionTape(Tape):
         }
         self._remote.add(value.number)  # so that what came of it is freed, whatever happens on the way
         small = data.numel() <= PART
-        sent = data.clone() if small and _shared(whole, tensor) else data
+        sent = data.clone() if small and _shared(data, tensor) else data
         asked: list[Future[Any]] = []
         for start in range(0, max(sent.numel(), 1), PART):
             message = m.Put(self.space, 0, start=start, payload=[sent[start : start + PART].numpy().data], **about)
@@ -176,7 +175,9 @@ class SessionTape(Tape):
                 self.wait(future)
         if small:
             self._kept += data.numel()
-            self.origins[value.number] = sent.view(tensor.dtype).reshape(tensor.shape) if data.numel() else whole.clone()
+            self.origins[value.number] = (
+                sent.view(tensor.dtype).reshape(tensor.shape) if data.numel() else torch.empty_like(tensor)
+            )
         while self._kept > ORIGINS:  # the oldest tensors go; a dataset is only a name
             oldest = next(n for n, t in self.origins.items() if isinstance(t, torch.Tensor))
             self._kept -= self.origins.pop(oldest).nbytes  # type: ignore[union-attr]

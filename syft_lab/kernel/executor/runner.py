@@ -28,7 +28,7 @@ from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_const
 from syft_lab.kernel.executor.provenance import Made, Ran, settle, story
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
-from syft_lab.spec import DTYPES, Spec, decoded
+from syft_lab.spec import DTYPES, Spec, as_bytes, decoded
 
 MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 256, 2e9
 LINES, COMPILED, RUNS = 400, 64, 1024
@@ -396,8 +396,7 @@ class Runner:
         if held.tensor is None:
             raise FailedError(held.why if held.spec.label.kind == "public" or private else "this value could not be computed")
         if self._flat is None or self._flat[0] is not held:  # all its parts come from one copy, if one is needed
-            whole = held.tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
-            self._flat = held, whole.reshape(-1).view(torch.uint8)
+            self._flat = held, as_bytes(held.tensor.cpu())
         part = self._flat[1][start : start + length]
         if start + length >= self._flat[1].numel():
             self._flat = None

@@ -546,3 +546,12 @@ def test_an_operation_whose_shape_torch_can_not_tell_is_refused(alice):
     x = lab.send(torch.randn(5, 4), alice).requires_grad_(True)
     with pytest.raises(errors.RefusedOpError):
         nn.MultiMarginLoss()(x, lab.send(torch.randint(0, 4, (5,)), alice)).backward()
+
+
+def test_numbers_that_were_expanded_travel(alice):
+    one, many = torch.tensor(3.0).expand(1), torch.tensor(3.0).expand(4)
+    assert torch.equal(lab.send(one, alice).get(), one)
+    assert torch.equal(lab.send(many, alice).get(), many)
+    assert torch.equal((lab.send(torch.ones(1), alice) + one).get(), one + 1)
+    with pytest.raises(errors.RefusedOpError, match="complex32"):
+        lab.send(torch.ones(2), alice).to(torch.complex32)
