@@ -305,7 +305,7 @@ def test_a_lost_child_costs_its_values_alone_and_what_made_them_is_computed_agai
     assert torch.equal((y + w).get(), torch.full((3, 3), 5.0))
     assert mean.release(epsilon=1.0).value is not None
     assert hosting.running
-    assert alice["patients"]["age"].mean().release(epsilon=0.1).value is not None
+    assert alice["patients"].count().release(epsilon=0.1).value is not None  # a mean of so few may be withheld by its noise
 
 
 def test_a_restarted_owner_says_so_and_the_analyst_goes_on(home):

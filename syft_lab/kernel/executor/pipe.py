@@ -6,10 +6,8 @@ import array
 import json
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from syft_lab.wire.chunks import Buffers
 
 Frames = Sequence[bytes | memoryview | bytearray]
 MAX_HEADER = 64 << 20
@@ -29,9 +27,15 @@ def send(sock: socket.socket, header: Any, frames: Frames = (), fds: Sequence[in
         sock.sendall(frame)
 
 
-def receive(sock: socket.socket, most_fds: int = 0, buffers: Buffers | None = None) -> tuple[Any, list[memoryview], list[int]]:
-    """The next message: its header, frames and files. Raises EOFError once the other side is gone."""
-    take = (buffers or Buffers()).take
+def receive(
+    sock: socket.socket,
+    most_fds: int = 0,
+    take: Callable[[Any, int], memoryview] = lambda header, size: memoryview(bytearray(size)),
+) -> tuple[Any, list[memoryview], list[int]]:
+    """The next message: its header, frames and files. Raises EOFError once the other side is gone.
+
+    ``take`` gives memory for a frame of the message with this header.
+    """
     fds: list[int] = []
     if most_fds:
         first, ancillary, _, _ = sock.recvmsg(8, socket.CMSG_SPACE(4 * most_fds))
@@ -48,7 +52,7 @@ def receive(sock: socket.socket, most_fds: int = 0, buffers: Buffers | None = No
     if size > MAX_HEADER:
         raise ValueError("a header is longer than anything that is said here")
     header, sizes = json.loads(_exactly(sock, size).tobytes())
-    return header, [_filled(sock, take(size)) for size in sizes], fds
+    return header, [_filled(sock, take(header, size)) for size in sizes], fds
 
 
 def waiting(sock: socket.socket, seconds: float) -> bool:

@@ -58,7 +58,7 @@ class Quota:
 class Partial:
     """A tensor that is coming in: its bytes, and how many are there."""
 
-    whole: torch.Tensor
+    memory: np.ndarray[Any, Any]
     at: int = 0
 
 
@@ -102,31 +102,47 @@ class Runner:
         )
         self._hold(number, tensor.to(self.device), known, Made(f"dataset {name}"))
 
+    def place(self, number: int, dtype: str, shape: Sequence[int], start: int, size: int) -> memoryview | None:
+        """Where bytes of a tensor belong that `put` is about to take in; None where they don't belong, which `put` will say."""
+        try:
+            found = self._partial(number, dtype, shape, start)
+        except LabError:
+            return None
+        fits = found.at == start and 0 < size <= found.memory.nbytes - start
+        return found.memory.data[start : start + size] if fits else None
+
     def put(self, number: int, dtype: str, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
         """Take in a part of a tensor from the analyst: bytes from ``start`` on, in order."""
+        part, found = memoryview(data).cast("B"), self._partial(number, dtype, shape, start)
+        kind, size = DTYPES[dtype], found.memory.nbytes
+        if found.at != start or start + part.nbytes > size:
+            raise WireError("a part of a tensor came out of order")
+        held: object = part.obj
+        if part.nbytes and held is not found.memory:
+            found.memory[start : start + part.nbytes] = part
+        found.at += part.nbytes
+        if found.at == size:
+            del self.space.partial[number]
+            if kind is torch.bool and size and int(found.memory.max()) > 1:
+                raise WireError("a boolean is neither true nor false")
+            made = Made.given(f"constant {dtype}{list(shape)}", found.memory)
+            if self.device.type != "cpu":
+                made.text  # noqa: B018 - its bytes are not kept here as well
+            whole = torch.from_numpy(found.memory).view(kind) if size else torch.empty(0, dtype=kind)
+            self._hold(number, whole.reshape(tuple(shape)).to(self.device), PUBLIC, made)
+
+    def _partial(self, number: int, dtype: str, shape: Sequence[int], start: int) -> Partial:
+        """The tensor that a part belongs to; it begins with its first. Raises WireError, or FailedError: it is too large."""
         kind = DTYPES.get(dtype)
         if kind is None or len(shape) > 64 or not all(type(n) is int and n >= 0 for n in shape):
             raise WireError("a tensor that comes in has a dtype and a shape that pointers have")
-        size, part = math.prod(shape) * kind.itemsize, memoryview(data).cast("B")
-        if start == 0:
+        size, found = math.prod(shape) * kind.itemsize, self.space.partial.get(number)
+        if start == 0 and (found is None or found.at or found.memory.nbytes != size):
             self._room(size)
-            self.space.partial[number] = Partial(torch.from_numpy(np.empty(size, np.uint8)))  # of large pages
-        found = self.space.partial.get(number)
-        if found is None or found.at != start or start + part.nbytes > size or found.whole.numel() != size:
+            found = self.space.partial[number] = Partial(np.empty(size, np.uint8))  # of large pages
+        if found is None or found.memory.nbytes != size:
             raise WireError("a part of a tensor came out of order")
-        whole = found.whole
-        if part.nbytes:
-            whole.numpy()[start : start + part.nbytes] = np.frombuffer(part, np.uint8)
-        found.at += part.nbytes
-        if start + part.nbytes == size:
-            del self.space.partial[number]
-            if kind is torch.bool and size and int(whole.max()) > 1:
-                raise WireError("a boolean is neither true nor false")
-            made = Made.given(f"constant {dtype}{list(shape)}", whole.numpy())
-            if self.device.type != "cpu":
-                made.text  # noqa: B018 - its bytes are not kept here as well
-            tensor = whole.view(kind).reshape(tuple(shape)) if size else torch.empty(tuple(shape), dtype=kind)
-            self._hold(number, tensor.to(self.device), PUBLIC, made)
+        return found
 
     # Plans
 
@@ -419,7 +435,7 @@ class Runner:
     def bytes(self) -> int:
         """Bytes of memory that values hold; views count once."""
         seen: dict[int, int] = {}
-        partial = sum(int(p.whole.nbytes) for p in self.space.partial.values())
+        partial = sum(p.memory.nbytes for p in self.space.partial.values())
         for held in self.space.held.values():
             if held.tensor is not None:
                 storage = held.tensor.untyped_storage()

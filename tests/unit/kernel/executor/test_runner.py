@@ -183,3 +183,26 @@ def test_bytes_that_came_are_hashed_when_their_value_is_told_or_gone():
     left = tape.runner.space.held[e.current.number].made.past[0]
     assert left._content is None
     assert left.digest.hex() == told[0]
+
+
+def test_parts_of_a_tensor_that_are_in_place_are_not_copied_and_others_are_refused():
+    tape = LocalTape()
+    runner, whole = tape.runner, torch.arange(10, dtype=torch.uint8)
+    data = whole.numpy().tobytes()
+    place = runner.place(1, "uint8", [10], 0, 6)
+    place[:] = data[:6]
+    runner.put(1, "uint8", [10], 0, place)
+    assert runner.place(1, "uint8", [10], 0, 6) is not place  # from the start again: another tensor
+    runner.put(1, "uint8", [10], 0, data[:6])
+    assert runner.place(1, "uint8", [10], 3, 4) is None
+    assert runner.place(1, "uint8", [10], 6, 5) is None
+    assert runner.place(1, "uint8", [11], 6, 4) is None
+    assert runner.place(2, "uint8", [10], 6, 4) is None
+    assert runner.place(2, "complex32", [10], 0, 4) is None
+    assert runner.place(2, "uint8", [1 << 50], 0, 4) is None
+    with pytest.raises(errors.WireError):
+        runner.put(1, "uint8", [10], 3, data[3:6])
+    last = runner.place(1, "uint8", [10], 6, 4)
+    last[:] = data[6:]
+    runner.put(1, "uint8", [10], 6, last)
+    assert torch.equal(runner.space.held[1].tensor, whole)
