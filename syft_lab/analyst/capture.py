@@ -7,8 +7,8 @@
 What the function meets beside its arguments (a model's parameters, local tensors) is an input of the plan too, taken as it
 is at each call; what it writes into (``optimizer.step()``, ``buffer.add_``) and gradients that it leaves behind are outputs.
 Random numbers are drawn anew at each call. Python's numbers are constants: a function that writes is recorded twice, and if its
-plan is another one then (an `Adam` that counts its steps in Python; ``capturable=True`` counts at the owner), at each call,
-with a warning. A function that leaves other new tensors behind, such as the momentum of its first step, is recorded again
+plan is another one then (an `Adam` counts its steps in Python: leave ``optimizer.step()`` outside), at each call, with a
+warning. A function that leaves other new tensors behind, such as the momentum of its first step, is recorded again
 at its next call.
 """
 
@@ -221,7 +221,7 @@ class Captured:
         changed = next((f"{plans.line(a)} became {plans.line(b)}" for a, b in pairs if a != b), "operations were added")
         name = getattr(self._function, "__name__", "this function")
         warnings.warn(f"{name} records another plan at each call ({changed}), so it is recorded and sent each time; give "
-                      "numbers that change as tensors, and Adam capturable=True", stacklevel=3)  # fmt: skip
+                      "numbers that change as tensors, and leave optimizers that count in Python (Adam) outside", stacklevel=3)  # fmt: skip
 
     def show(self) -> str:
         """The operations of the newest recording."""
