@@ -220,8 +220,9 @@ class Captured:
         pairs = zip(before.nodes, now.nodes, strict=False)
         changed = next((f"{plans.line(a)} became {plans.line(b)}" for a, b in pairs if a != b), "operations were added")
         name = getattr(self._function, "__name__", "this function")
-        warnings.warn(f"{name} records another plan at each call ({changed}), so it is recorded and sent each time; give "
-                      "numbers that change as tensors, and leave optimizers that count in Python (Adam) outside", stacklevel=3)  # fmt: skip
+        told = f"{name} records another plan at each call ({changed}), so it is recorded and sent each time"
+        way = "give numbers that change as tensors, and leave optimizers that count in Python (Adam) outside"
+        warnings.warn(f"{told}; {way}", stacklevel=3)
 
     def show(self) -> str:
         """The operations of the newest recording."""
