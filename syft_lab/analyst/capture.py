@@ -295,7 +295,16 @@ class _Recording:
             for out in outs:
                 if isinstance(out, Recorded) and out._value.tape is not tape:
                     tape.lift(out)
-            self._outs = [("value", o.current.number, o._spec) if isinstance(o, Recorded) else ("local", o, None) for o in outs]
+            own = {id(h): i for i, h in enumerate(holders) if isinstance(h, Recorded)}
+            self._outs = [
+                ("argument", own[id(o)], None) if id(o) in own
+                else ("value", o.current.number, o._spec) if isinstance(o, Recorded) else ("local", o, None) for o in outs
+            ]  # fmt: skip
+            first_of = {source[1]: n for n, source in zip(tape.inputs, tape.sources, strict=True) if source[0] == "argument"}
+            self._args_written = [
+                (i, h.current.number, h._spec)
+                for i, h in enumerate(holders) if isinstance(h, Recorded) and h.current.number != first_of[i]
+            ]  # fmt: skip
             wanted = [o[1] for o in self._outs if o[0] == "value"]
             self._written: list[tuple[Any, int, Spec]] = []
             for thing, first in tape.lifted:
@@ -313,7 +322,8 @@ class _Recording:
         finally:
             record._capturing.pop()
             tape.undo()
-        wanted += [n for _, n, _ in self._written] + [n for _, n, _ in self._grad_outs] + [n for _, n in self._left]
+        changed: list[tuple[Any, int, Spec]] = [*self._written, *self._args_written, *self._grad_outs]
+        wanted += [n for _, n, _ in changed] + [n for _, n in self._left]
         self._wanted = list(dict.fromkeys(wanted))
         self.plan = Plan.of(tape.nodes, tape.inputs, self._wanted)
         self._sources = tape.sources
@@ -321,7 +331,7 @@ class _Recording:
         if tape.session is None:
             raise UsageError("a plan computes on pointers: give it one")
         self._session: SessionTape = tape.session
-        self.sure = not self._written and not self._grad_outs  # whether it is known to be the same at each call
+        self.sure = not changed  # whether it is known to be the same at each call
         self._grads = []
 
     def _gradients(self, tape: _Capture, flat: Sequence[Any], holders: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -351,8 +361,12 @@ class _Recording:
         )
 
     def run(self, flat: Sequence[Any]) -> Any:
-        """Run it, and put values where the function would have put them."""
+        """Run it, and put values where the function would have put them. Raises UsageError where that can't be said."""
         session = self._session
+        if self._args_written:
+            memory = [id(a._storage or a) for a in flat if isinstance(a, Recorded)]
+            if len({*memory}) < len(memory):
+                raise UsageError("this plan writes into its arguments, and two of them share memory; pass one, or a clone()")
         inputs = [self._input(source, flat, session) for source in self._sources]
         values = dict(zip(self._wanted, session.run(self.plan, [v.number for v in inputs]), strict=True))
         for thing, number, spec in self._written:
@@ -361,12 +375,17 @@ class _Recording:
                 thing.version += 1
             else:
                 thing._value, thing._spec = values[number], spec
+        for i, number, spec in self._args_written:
+            record.write(session, flat[i], spec, values[number])
         for target, number, spec in self._grad_outs:
             target.grad = session.make(spec, values[number])
         for tensor, number in self._left:
             tensor._value, tensor._storage, tensor._seen = values[number], None, 0
         self._left = []
-        outs = [what if spec is None else session.make(spec, values[what]) for _, what, spec in self._outs]
+        outs = [
+            flat[what] if kind == "argument" else what if spec is None else session.make(spec, values[what])
+            for kind, what, spec in self._outs
+        ]
         return tree_unflatten(outs, self._tree)
 
     @staticmethod

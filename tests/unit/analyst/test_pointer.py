@@ -184,6 +184,33 @@ def test_a_training_step_as_a_plan(alice, make):
         assert torch.equal(p, q.get())
 
 
+def test_a_plan_writes_into_its_arguments(alice):
+    p, base = lab.send(torch.zeros(4), alice), lab.send(torch.zeros(3, 2), alice)
+    add = lab.plan(lambda x: x.add_(1))
+    for i in range(1, 4):
+        assert add(p) is p
+        assert torch.equal(p.get(), torch.full((4,), float(i)))
+    fill = lab.plan(lambda x: x.mul_(0).add_(5).sum())
+    for i in range(2):
+        assert fill(base[i]).get() == 10
+    assert torch.equal(base.get(), torch.tensor([[5.0, 5.0], [5.0, 5.0], [0.0, 0.0]]))
+
+    @lab.plan
+    def copied(x, y):
+        y.copy_(x * 2)
+
+    a, b = lab.send(torch.ones(2), alice), lab.send(torch.zeros(2), alice)
+    copied(a, b)
+    copied(b, a)
+    assert torch.equal(b.get(), torch.full((2,), 2.0))
+    assert torch.equal(a.get(), torch.full((2,), 4.0))
+    with pytest.raises(errors.UsageError, match="share memory"):
+        copied(base[0], base[1])
+    private = alice["scans"][:2, 0]
+    copied(private, b)
+    assert b.label.kind != "public"
+
+
 def test_gradients_of_a_plan_feed_an_optimizer_outside_of_it(alice):
     """An LSTM, too, whose layers torch fuses; Adam counts its steps in Python."""
     torch.manual_seed(0)
