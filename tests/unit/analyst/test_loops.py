@@ -119,8 +119,8 @@ def test_a_training_as_it_is_typed_becomes_plans_that_come_again(alice_tape):
         assert torch.equal(a, b.get())
         assert torch.equal(a.grad, b.grad.get())
     whole = [name for name in sent if not name.startswith("#")]
-    assert len(whole) > 90
-    assert len(set(whole)) < 12
+    assert len(whole) > 70  # a pause of half a second sends what there is, and so cuts elsewhere
+    assert len(set(whole)) < 30
 
 
 def test_what_ends_in_the_middle_of_an_iteration_is_kept_for_those_that_need_it(alice_tape):
