@@ -59,8 +59,8 @@ class Buffers:
         if not self.SIZE // 2 < size <= self.SIZE:
             return np.empty(size, np.uint8).data.cast("B")
         with self._lock:
-            for kept in self._kept:
-                if sys.getrefcount(kept) == _FREE:
+            for kept, held in zip(self._kept, _references(self._kept), strict=True):
+                if held == _FREE:
                     return kept.data[:size]
             found = np.empty(self.SIZE, np.uint8)
             if len(self._kept) < self.KEPT:
@@ -68,7 +68,11 @@ class Buffers:
         return found.data[:size]
 
 
-_FREE = 3  # the list, the loop's variable, and the argument of the call that counts
+def _references(arrays: list[np.ndarray[Any, Any]]) -> list[int]:
+    return [sys.getrefcount(array) for array in arrays]
+
+
+_FREE = _references([np.empty(1, np.uint8)])[0]  # of one that a list alone holds; it differs between versions of Python
 
 
 class Transfer:
