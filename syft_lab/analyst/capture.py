@@ -300,18 +300,8 @@ class _Recording:
                 ("argument", own[id(o)], None) if id(o) in own
                 else ("value", o.current.number, o._spec) if isinstance(o, Recorded) else ("local", o, None) for o in outs
             ]  # fmt: skip
-            first_of = {source[1]: n for n, source in zip(tape.inputs, tape.sources, strict=True) if source[0] == "argument"}
-            self._args_written = [
-                (i, h.current.number, h._spec)
-                for i, h in enumerate(holders) if isinstance(h, Recorded) and h.current.number != first_of[i]
-            ]  # fmt: skip
             wanted = [o[1] for o in self._outs if o[0] == "value"]
-            self._written: list[tuple[Any, int, Spec]] = []
-            for thing, first in tape.lifted:
-                now = thing.value if isinstance(thing, Storage) else thing._value
-                if now is not first and now.tape is tape:
-                    spec = thing.spec if isinstance(thing, Storage) else thing._spec
-                    self._written.append((thing, now.number, spec))
+            self._args_written, self._written = self._writes(tape, holders)
             self._grads = self._gradients(tape, flat, holders)
             del result, arguments, args, kwargs
             known = {id(o) for o in outs} | {id(h) for h in holders} | {id(g) for _, g in self._grads}
@@ -333,6 +323,21 @@ class _Recording:
         self._session: SessionTape = tape.session
         self.sure = not changed  # whether it is known to be the same at each call
         self._grads = []
+
+    @staticmethod
+    def _writes(tape: _Capture, holders: Sequence[Any]) -> tuple[list[tuple[int, int, Spec]], list[tuple[Any, int, Spec]]]:
+        """What it wrote into: arguments by their place, and storages or pointers that it met, with numbers of new values."""
+        first_of = {source[1]: n for n, source in zip(tape.inputs, tape.sources, strict=True) if source[0] == "argument"}
+        arguments = [
+            (i, h.current.number, h._spec)
+            for i, h in enumerate(holders) if isinstance(h, Recorded) and h.current.number != first_of[i]
+        ]  # fmt: skip
+        met: list[tuple[Any, int, Spec]] = []
+        for thing, first in tape.lifted:
+            now = thing.value if isinstance(thing, Storage) else thing._value
+            if now is not first and now.tape is tape:
+                met.append((thing, now.number, thing.spec if isinstance(thing, Storage) else thing._spec))
+        return arguments, met
 
     def _gradients(self, tape: _Capture, flat: Sequence[Any], holders: Sequence[Any]) -> list[tuple[Any, Any]]:
         """Gradients that it left on what it met, and on its arguments."""
