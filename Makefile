@@ -15,7 +15,7 @@ lab: $(STAMP)
 	$(BIN)/python examples/lab.py $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,7 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import opendp.prelude as dp
+from opendp.combinators import make_fix_delta, make_zCDP_to_approxDP
+from opendp.domains import atom_domain, vector_domain
+from opendp.measurements import make_gaussian, make_laplace
+from opendp.metrics import l1_distance, l2_distance
+from opendp.mod import OpenDPException
 
 from syft_lab.budget import queries  # noqa: F401 - switches OpenDP's features on, and its backtraces off
 from syft_lab.budget.accountant import MICRO, PICO, Cost
@@ -43,24 +47,24 @@ def prepare(l1: int, l2: float, cost: Cost) -> Noise:
 
 def _laplace(l1: int, epsilon: float) -> Noise:
     scale = l1 / epsilon
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64")
-    measure = dp.m.make_laplace(*space, scale=scale)
+    space = vector_domain(atom_domain(T="i64")), l1_distance(T="i64")
+    measure = make_laplace(*space, scale=scale)
     while measure.map(l1) > epsilon:  # rounding in the map: a little more noise
         scale = math.nextafter(scale, math.inf) * (1 + 1e-12)
-        measure = dp.m.make_laplace(*space, scale=scale)
+        measure = make_laplace(*space, scale=scale)
     return Noise(measure, scale, scale * math.log(20), "OpenDP make_laplace on integers", f"{epsilon:g}-differential privacy")
 
 
 def _gaussian(l2: float, epsilon: float, delta: float) -> Noise:
-    space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
+    space = vector_domain(atom_domain(T="i64")), l2_distance(T="f64")
 
     def made(scale: float) -> Any:
-        return dp.c.make_fix_delta(dp.c.make_zCDP_to_approxDP(dp.m.make_gaussian(*space, scale=scale)), delta)
+        return make_fix_delta(make_zCDP_to_approxDP(make_gaussian(*space, scale=scale)), delta)
 
     def fits(scale: float) -> bool:
         try:
             return bool(made(scale).map(l2)[0] <= epsilon)
-        except dp.OpenDPException:
+        except OpenDPException:
             return False
 
     root = math.sqrt(math.log(1 / delta))

@@ -22,10 +22,16 @@ from typing import Any
 
 os.environ.setdefault("RUST_BACKTRACE", "0")  # OpenDP resolves a backtrace for every internal miss: twice the time
 
-import opendp.prelude as dp
 import polars as pl
+
+# Not opendp.prelude: it imports scikit-learn where that is installed, 1.4 s at the start of each kernel.
 from opendp.accuracy import summarize_polars_measurement
-from opendp.mod import Measurement
+from opendp.domains import atom_domain, lazyframe_domain, option_domain, series_domain, with_margin
+from opendp.extras.polars import Margin, dp_len
+from opendp.measurements import make_private_lazyframe
+from opendp.measures import max_divergence
+from opendp.metrics import symmetric_distance
+from opendp.mod import Measurement, enable_features
 
 from syft_lab.budget.accountant import MICRO, Cost
 from syft_lab.budget.mechanisms import centred_mean, mean_error
@@ -34,7 +40,7 @@ from syft_lab.errors import FailedError, QueryError
 from syft_lab.expr import Col, Lit, Node, Op, Query, Type, columns_of, infer
 from syft_lab.schema import Kind, Scalar, Schema
 
-dp.enable_features("contrib")
+enable_features("contrib")
 
 _ATOMS = {"int": "i64", "float": "f64", "bool": "bool", "text": "String"}
 CONFIDENCE = 0.95
@@ -113,13 +119,13 @@ def _build(schema: Schema, query: Query, plan: pl.LazyFrame, columns: tuple[str,
     for name in columns:
         atom = "u32" if name[0] == "g" else _ATOMS[schema.columns[int(name[1:])].kind]
         # Stored floats hold no NaN (publishing turns it to null), but inf stays.
-        domain = dp.atom_domain(T=atom, nan=False) if atom == "f64" else dp.atom_domain(T=atom)
-        series.append(dp.series_domain(name, dp.option_domain(domain)))
-    frame = dp.with_margin(dp.lazyframe_domain(series), dp.polars.Margin(by=[], max_length=schema.max_rows))
+        domain = atom_domain(T=atom, nan=False) if atom == "f64" else atom_domain(T=atom)
+        series.append(series_domain(name, option_domain(domain)))
+    frame = with_margin(lazyframe_domain(series), Margin(by=[], max_length=schema.max_rows))
     if query.by:
         by = [pl.col(f"g{schema.position(n)}") for n in query.by]
-        frame = dp.with_margin(frame, dp.polars.Margin(by=by, max_length=schema.max_rows))
-    return dp.m.make_private_lazyframe(frame, dp.symmetric_distance(), dp.max_divergence(), plan, global_scale=scale)
+        frame = with_margin(frame, Margin(by=by, max_length=schema.max_rows))
+    return make_private_lazyframe(frame, symmetric_distance(), max_divergence(), plan, global_scale=scale)
 
 
 def _plan(schema: Schema, query: Query, found: Type) -> tuple[pl.LazyFrame, tuple[str, ...]]:
@@ -150,7 +156,7 @@ def _keys(schema: Schema, query: Query) -> pl.LazyFrame:
 
 
 def _outputs(query: Query, found: Type) -> list[pl.Expr]:
-    count = dp.len(signed=False).alias("n")  # never below zero: post-processing
+    count = dp_len(signed=False).alias("n")  # never below zero: post-processing
     if query.aggregate == "count":
         return [count]
     low, high = _bounds(found)

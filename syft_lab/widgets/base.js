@@ -93,6 +93,25 @@ function arrange(parent, nodes) {
   }
 }
 
+/** What a person does in ``old`` goes on in ``next``, drawn anew: unfolded, scrolled, focused. Gives what is left to do once it is shown. */
+function carry(old, next) {
+  const named = (node) => `${node.tagName} ${node.dataset.field ?? node.getAttribute("aria-label") ?? node.textContent}`;
+  const twin = (node) => Array.from(next.querySelectorAll(node.tagName)).find((other) => named(other) === named(node));
+  for (const summary of old.querySelectorAll("details > summary")) {
+    const is = twin(summary)?.parentNode;
+    if (is) is.open = summary.parentNode.open;
+  }
+  const scrolled = Array.from(old.querySelectorAll("pre")).filter((pre) => pre.scrollTop).map((pre) => [twin(pre), pre.scrollTop]);
+  const was = old.contains(document.activeElement) ? document.activeElement : null;
+  const caret = was?.type === "text" ? [was.selectionStart, was.selectionEnd] : null;
+  return () => {
+    for (const [pre, top] of scrolled) if (pre) pre.scrollTop = top;
+    const is = was && (twin(was) ?? next); // what it stood on is gone: it stays on the card
+    is?.focus({ preventScroll: true });
+    if (caret && is !== next) is.setSelectionRange(...caret);
+  };
+}
+
 /** A note in the corner of the page, once for each ``key``, gone after a while or by a click; a click leads to ``target``. */
 function toast(key, text, target = null) {
   const told = (document.syftTold ??= new Set());

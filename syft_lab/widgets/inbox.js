@@ -126,7 +126,7 @@ function card(request, ask, say, again) {
   const pick = undecided ? el("input", { type: "checkbox", class: "syft-pick", "aria-label": `choose request ${number}`,
     onchange: (e) => { if (e.target.checked) chosen.set(id, digest); else chosen.delete(id); again(); } }) : null;
   if (pick) pick.checked = chosen.get(id) === digest;
-  const node = el("article", { class: `syft-item ${KIND[request.state] ?? ""}`, "aria-label": `request ${number}`, "data-request": number },
+  const node = el("article", { class: `syft-item ${KIND[request.state] ?? ""}`, "aria-label": `request ${number}`, "data-request": number, tabindex: "-1" },
     el("div", { class: "syft-bar" }, pick, el("h5", {}, `Request ${number} from ${request.analyst}`),
       el("span", { class: "syft-badge" }, request.says),
       el("span", { class: "syft-dim" }, request.filed.slice(0, 16).replace("T", " ") + (request.follows ? `, follows ${request.follows}` : ""))),
@@ -197,12 +197,16 @@ function batch(root, view, ask, say, again) {
 
 export default widget((view, root, ask, say, again) => {
   // Cards that did not change stay as they are: what is typed, focused or scrolled in them is left alone.
-  const drawn = (root.syftCards ??= new Map());
+  const drawn = (root.syftCards ??= new Map()), unfinished = [];
   const shown = (r) => {
     const known = fetched.get(r.id), full = !r.brief ? r : known?.entry === r.entry ? known.facts : null;
     const now = full ? JSON.stringify([full, looked.has(r.id), secrets.get(r.id), explained.has(r.id), chosen.has(r.id)]) : `brief ${r.entry}`;
-    if (drawn.get(r.id)?.now !== now) drawn.set(r.id, { now, node: full ? card(full, ask, say, again) : brief(r, ask, again) });
-    return drawn.get(r.id).node;
+    const old = drawn.get(r.id);
+    if (old?.now === now) return old.node;
+    const node = full ? card(full, ask, say, again) : brief(r, ask, again);
+    if (old) unfinished.push(carry(old.node, node));
+    drawn.set(r.id, { now, node });
+    return node;
   };
   const open = view.requests.filter((r) => r.open), over = view.requests.filter((r) => !r.open);
   const wanting = open.filter((r) => UNDECIDED.includes(r.state) || r.state === "review");
@@ -235,4 +239,5 @@ export default widget((view, root, ask, say, again) => {
   const fill = () => arrange(rest.lastChild, rest.open ? over.map(shown) : []);
   if (!rest.syftOpens) { rest.syftOpens = true; rest.addEventListener("toggle", again); }
   fill();
+  for (const finish of unfinished) finish();
 }, "inbox of requests");

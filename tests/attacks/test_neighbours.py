@@ -120,8 +120,8 @@ def test_a_planted_fault_contributions_left_out_of_the_price_is_caught(name, mon
 
 
 def test_a_planted_fault_keys_taken_from_the_data_is_caught(monkeypatch):
-    import opendp.prelude as dp
     import polars as pl
+    from opendp.extras.polars import Margin
 
     class KeysAreInvariant:
         """What must never be done: no keys join, and a margin that claims the keys are public."""
@@ -136,12 +136,12 @@ def test_a_planted_fault_keys_taken_from_the_data_is_caught(monkeypatch):
         @staticmethod
         def with_margin(domain, margin):
             if margin.by:
-                margin = dp.polars.Margin(by=margin.by, max_length=margin.max_length, invariant="keys")
+                margin = Margin(by=margin.by, max_length=margin.max_length, invariant="keys")
             return real(domain, margin)
 
-    real = dp.with_margin
+    real = queries.with_margin
     monkeypatch.setattr(queries, "_plan", KeysAreInvariant.plan)
-    monkeypatch.setattr(queries.dp, "with_margin", KeysAreInvariant.with_margin)
+    monkeypatch.setattr(queries, "with_margin", KeysAreInvariant.with_margin)
     assert told_apart(QUERIES["grouped count"]) > EPSILON
 
 

@@ -138,8 +138,15 @@ def test_the_inbox_shows_what_changed_and_what_hangs_on_one_person(page, server,
         box.get_by_label("comment, for the analyst").fill("why doubled?")
         page.keyboard.press("Enter")
         box.get_by_text("why doubled?").wait_for(timeout=10_000)
-        second.comment("a mistake of mine")
+        field = box.get_by_label("reason for a denial")
+        field.focus()
+        page.keyboard.type("not thi")
+        second.comment("a mistake of mine")  # the card is drawn anew while somebody types
         box.get_by_text("a mistake of mine").wait_for(timeout=10_000)
+        page.keyboard.type("s one")
+        assert field.input_value() == "not this one"
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Deny"
         inbox = page.get_by_label("inbox of requests")
         for dark in (False, True):
             book.theme(dark=dark)
