@@ -5,16 +5,19 @@ STAMP := .venv/.installed
 
 PACKAGES := chromium bubblewrap libseccomp2
 
-.PHONY: demo lab test check bench packages clean
+EXTENSION := syft_lab/labextension/static/style.js
+SOURCES := $(shell find labextension/src labextension/style labextension/schema labextension/package.json -type f)
+
+.PHONY: demo lab test check bench pictures packages clean
 .DELETE_ON_ERROR:
 
-demo: $(STAMP)
+demo: $(EXTENSION)
 	$(BIN)/python examples/demo.py
 
-lab: $(STAMP)
+lab: $(EXTENSION)
 	$(BIN)/python examples/lab.py $(ARGS)
 
-test: $(STAMP)
+test: $(EXTENSION)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(STAMP)
@@ -23,7 +26,12 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)
+# The pictures in docs/days.md, anew.
+pictures: $(EXTENSION)
+	$(BIN)/python -m pytest tests/ui/test_workbench.py
+	for p in docs/images/days/*.png; do cp demo-output/screenshots/`basename $$p` $$p; done
+
+bench: $(EXTENSION)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -32,6 +40,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensors,code,lab,qr,demo,test,dev]'
+	@rm -rf .venv/share/jupyter/labextensions/syft-lab && ln -s ../../../../syft_lab/labextension .venv/share/jupyter/labextensions/syft-lab
+	@touch $(EXTENSION) $@
+
+# The installation above builds the workbench; this builds it again where its sources changed.
+$(EXTENSION): $(STAMP) $(SOURCES)
+	cd labextension && PATH="$(abspath $(BIN)):$$PATH" jlpm install && PATH="$(abspath $(BIN)):$$PATH" jlpm build
 	@touch $@
 
 # Debian packages: Chromium for the browser tests, bubblewrap for the strongest isolation. Without them those tests are skipped.
@@ -42,4 +56,4 @@ packages:
 	else echo "For all tests, install as root:$$missing"; fi
 
 clean:
-	rm -rf .venv demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv syft_lab/labextension labextension/lib labextension/node_modules demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,10 +7,10 @@ import json
 import platform
 from dataclasses import asdict
 
-from benchmarks import cells, debits, deciding, questions, tensors, wire
+from benchmarks import cells, debits, deciding, questions, tensors, wire, workbench
 
 AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run, "deciding": deciding.run,
-         "tensors": tensors.run}  # fmt: skip
+         "tensors": tensors.run, "workbench": workbench.run}  # fmt: skip
 
 
 def main() -> None:

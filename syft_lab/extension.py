@@ -12,6 +12,7 @@ from typing import Any
 from IPython import get_ipython
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
+from syft_lab import workbench
 from syft_lab.analyst.frame import PointerFrame
 from syft_lab.analyst.magics import AnalystMagics, connection_names, sessions_in
 from syft_lab.kernel.magics import OwnerMagics
@@ -22,7 +23,7 @@ _WORDS = {
     "%connect": ("--as", "--timeout"),
     "%budget": (),
     "%requests": ("list", "show", "fetch", "comment", "cancel", "--owner"),
-    "%%remote": ("--use", "--return", "--reason", "--param", "--follows", "--block", "--noblock"),
+    "%%remote": ("--use", "--return", "--reason", "--param", "--follows", "--block", "--noblock", "--dry-run"),
 }
 
 
@@ -32,6 +33,7 @@ def load(shell: Any) -> None:
         return
     shell.register_magics(OwnerMagics, AnalystMagics)
     route.install(getattr(shell, "kernel", None))
+    workbench.install(shell)
     shell.Completer.custom_matchers.append(complete)
     _with_torch()
 

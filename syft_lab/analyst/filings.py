@@ -42,14 +42,25 @@ class Filings:
         self._known: dict[str, RemoteRequest] = {}
         self._seen = -1
         self._following: asyncio.Task[None] | None = None
+        self.on_change: list[Callable[[RemoteRequest], None]] = []  # called in the link's thread
+
+    def known(self) -> list[RemoteRequest]:
+        """Those that are known here, newest first; never waits."""
+        found = list(self._known.values())  # a copy: the link goes on
+        found.sort(key=lambda r: -r.number)
+        return found
+
+    async def renew(self) -> None:
+        """Ask which there are. On the link's loop."""
+        self._hear(await self._link.asking(m.Watch(-1, 0), m.Requests, ANSWER_SECONDS))
+        self._follow()
 
     def all(self) -> list[RemoteRequest]:
         """All requests that the owner lists, oldest first."""
         self._link.check_open()
 
         async def work() -> list[RemoteRequest]:
-            self._hear(await self._link.asking(m.Watch(-1, 0), m.Requests, ANSWER_SECONDS))
-            self._follow()
+            await self.renew()
             return sorted(self._known.values(), key=lambda r: r.number)
 
         return self._link.run(work(), ANSWER_SECONDS)
@@ -146,9 +157,12 @@ class Filings:
             found = self._known.get(public["request"])
             if found is None:
                 found = self._known[public["request"]] = RemoteRequest(self, self._link.owner, {**public, "entry": -1})
-            found.update(public)
+            news = found.update(public)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise LabError(MALFORMED) from None
+        if news:
+            for hear in list(self.on_change):
+                hear(found)
         return found
 
     def _hear(self, reply: m.Requests) -> None:

@@ -73,6 +73,7 @@ class AnalystMagics(Magics):
     )
     @argument("--follows", type=int, default=0, metavar="NUMBER", help="the request that this one mends")
     @argument("--block", action="store_true", help="wait for the values; Interrupt ends the wait, not the request")
+    @argument("--dry-run", action="store_true", help="run it here on the mock, show what it would return, and ask nothing")
     @argument("--noblock", action="store_true", help="leave the notebook free (the default)")
     def remote(self, line: str, cell: str) -> None:
         """Ask an owner to run this cell: it runs here on the mock first, then waits for the owner's approval."""
@@ -91,7 +92,10 @@ class AnalystMagics(Magics):
         )
         check(asked)
         check_names(asked, self.shell.user_ns)
-        run_on_mock(asked, {u.variable: session.stand_in(session.source(u.dataset), u) for u in uses})
+        made = run_on_mock(asked, {u.variable: session.stand_in(session.source(u.dataset), u) for u in uses})
+        if args.dry_run:
+            display(OnMock(made))
+            return
         request = session.file(asked, follows=args.follows)
         self.shell.user_ns.update(request.results)
         show(request)
@@ -153,6 +157,26 @@ class AnalystMagics(Magics):
         raise UsageError(f"no connection is called {ascii(name)[:60]}; there are: {', '.join(found)}")
 
 
+class OnMock:
+    """What a cell made of the mock: names, kinds, and the values themselves, which are made up."""
+
+    def __init__(self, made: dict[str, Any]) -> None:
+        self._made = {name: (found.describe(), found.value()) for name, found in made.items()}
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [
+            (f"{name} ({about['kind']}{' ' + '×'.join(map(str, about['shape'])) if about['shape'] else ''})", str(value)[:500])
+            for name, (about, value) in self._made.items()
+        ]
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {value}" for name, value in self._facts()]
+        return "\n".join(["On the mock; nothing was asked of the owner:", *lines])
+
+    def _repr_html_(self) -> str:
+        return cards.card("On the mock", cards.facts(self._facts()), cards.note("made-up data; nothing was asked of the owner"))
+
+
 class Listing:
     """One's requests at an owner, as a table."""
 
@@ -202,12 +226,13 @@ def show(request: RemoteRequest) -> None:
 
     commands = {"cancel": lambda _: request.cancel(), "comment": lambda c: request.comment(str(c.get("text", "")))}
     panel = RequestStatus(look, commands, lambda: request.progress)
-    handle = display(panel, display_id=True)
+    about = {"syft_lab": {"owner": request.owner, "number": request.number}}  # the notebook marks the cell with it
+    handle = display(panel, display_id=True, metadata=about)
 
     def hear(_: RemoteRequest) -> None:
         panel.refresh()
         if request.over and handle is not None:
-            handle.update(panel)
+            handle.update(panel, metadata=about)
 
     request.on_change(hear)
 

@@ -310,6 +310,12 @@ class Session(Link):
         shortest = min(map(len, mocks.values()))
         return rerun(cell, {name: levels[:shortest] for name, levels in mocks.items()})
 
+    async def renew(self) -> None:
+        """Ask which datasets and requests there are. On the loop."""
+        found = await self.asking(m.Datasets(), m.Catalogue, QUESTION_SECONDS)
+        self._catalogue = {d["name"]: d for d in json_of(found)}
+        await self._filed.renew()
+
     # For those who decide, and those who check
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from syft_lab.widgets import cards
 
-RECENT = 8
+RECENT, KEPT = 8, 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Console:
 
     def __init__(self, summary: Callable[[], Card], panel: Callable[[], Any]) -> None:
         self._summary, self._panel = summary, panel
-        self._events: deque[tuple[str, str]] = deque(maxlen=RECENT)
+        self._events: deque[tuple[str, str]] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
         self.on_change: list[Callable[[], None]] = []
         self.on_event: Callable[[str], None] | None = None
@@ -64,9 +64,13 @@ class Console:
     def card(self) -> Card:
         """The summary with the latest events."""
         found = self._summary()
+        return Card(found.title, found.facts, found.gauges, self.events[-RECENT:], found.warning)
+
+    @property
+    def events(self) -> tuple[tuple[str, str], ...]:
+        """What was said last, oldest first: time and words."""
         with self._lock:
-            events = tuple(self._events)
-        return Card(found.title, found.facts, found.gauges, events, found.warning)
+            return tuple(self._events)
 
     def show(self) -> None:
         """Display the console in this cell; the widget stays up to date from here on."""

@@ -322,6 +322,10 @@ class Owner(People):
         """The approval widget: what analysts ask, live; its buttons answer also while a cell runs."""
         return self._panels.inbox()
 
+    def views(self) -> dict[str, Any]:
+        """What the workbench around the notebooks shows: see `Panels.views`."""
+        return self._panels.views()
+
     @property
     def gauge(self) -> Any:
         """Dials of all budgets, live: spent, reserved, left, and exact releases."""

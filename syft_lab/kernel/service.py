@@ -15,6 +15,7 @@ import math
 import re
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -76,6 +77,7 @@ class Service:
         self._journal, self._registry, self._store, self._notify = journal, registry, store, notify
         self._ledger, self._catalogue = Ledger(journal), Catalogue(journal)
         self._asking: dict[tuple[Any, ...], threading.Lock] = {}
+        self.heard: dict[str, float] = {}  # an analyst's key → when it asked last
         self._asking_lock = threading.Lock()
         self._loop: LoopThread | None = None
         self._server: ZmqServer | None = None
@@ -168,6 +170,7 @@ class Service:
         if isinstance(message, m.Manage):
             return await self._manage(key, message)
         analyst = self._registry.analyst(key)
+        self.heard[key] = time.time()
         handler = self._handlers.get(type(message))
         if handler is None:
             raise WireError(f"an owner does not answer messages of kind {message.kind}")

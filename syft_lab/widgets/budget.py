@@ -23,14 +23,14 @@ class BudgetGauge(Panel):
             ]  # fmt: skip
             return {"owner": owner, "gauges": shown, "empty": empty}
 
-        super().__init__(look, {"refresh": self._again, "plotly": _plotly}, text)
+        super().__init__(look, {"refresh": self._again, "plotly": plotly}, text)
 
     def _again(self, command: dict[str, Any]) -> str:
         self.refresh()
         return datetime.now().strftime("%H:%M:%S")
 
 
-def _plotly(command: dict[str, Any]) -> str:
+def plotly(command: dict[str, Any]) -> str:
     """Plotly's own script, from its Python package: the page needs no network."""
     from plotly.offline import get_plotlyjs
 

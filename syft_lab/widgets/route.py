@@ -2,8 +2,9 @@
 
 A click is a ``comm_msg`` on the kernel's shell channel. ipykernel 6 serves it after the running cell; 7.0 to 7.3 serve it
 in a subshell where the page knows of those; 7.4 sends it to the shell that last published on the comm, which is the busy
-one. `install` looks at messages as they arrive, in the kernel's own channel thread, and hands those of the comms in `mine`
-to a worker thread. All other messages, other people's widgets among them, go where they always went.
+one. `install` looks at messages as they arrive, in the kernel's own channel thread, and hands those of the comms in `mine`,
+and comms that a page opens to one of `targets`, to a worker thread. All other messages, other people's widgets among them,
+go where they always went.
 
 It leans on internals of ipykernel (``shell_channel_thread``, ``shell_stream``), so that tests/integration/test_route.py
 holds it against 7.0.1, 7.3 and the newest; where they are missing it changes nothing and says so. Imports nothing but the
@@ -18,6 +19,7 @@ from typing import Any
 
 TERMINAL = "decide in a terminal meanwhile: syft-lab requests list"
 mine: set[str] = set()  # ids of the comms whose messages never wait
+targets: set[str] = set()  # names of targets to which a comm is opened at once
 
 
 def install(kernel: Any) -> str:
@@ -57,9 +59,13 @@ def _is_mine(kernel: Any, frames: Any) -> bool:
     """Whether a message, not yet verified, says that it is for one of our comms."""
     try:
         _, parts = kernel.session.feed_identities(frames, copy=False)
-        if kernel.session.unpack(parts[1].bytes)["msg_type"] != "comm_msg":
+        kind = kernel.session.unpack(parts[1].bytes)["msg_type"]
+        if kind not in ("comm_msg", "comm_open"):
             return False
-        return kernel.session.unpack(parts[4].bytes)["comm_id"] in mine
+        content = kernel.session.unpack(parts[4].bytes)
+        if kind == "comm_open" and content["target_name"] in targets:
+            mine.add(content["comm_id"])  # what is said on it next may be here before it is open
+        return content["comm_id"] in mine
     except Exception:  # whatever it is, ipykernel says what is wrong with it
         return False
 
@@ -70,7 +76,7 @@ def _serve(kernel: Any, waiting: queue.SimpleQueue[tuple[Any, Any]]) -> None:
         try:
             kernel.set_parent(idents, message, channel="shell")
             kernel._publish_status("busy", "shell")
-            kernel.comm_manager.comm_msg(None, idents, message)
+            getattr(kernel.comm_manager, message["header"]["msg_type"])(None, idents, message)
         except Exception:
             kernel.log.error("Exception in a comm handler", exc_info=True)
         finally:

@@ -29,6 +29,8 @@ def ours(comm, message):
     route.mine.add(comm.comm_id)
     handler(comm)
 kernel.comm_manager.register_target("ours", ours)
+kernel.comm_manager.register_target("panel", ours)
+route.targets.add("panel")
 kernel.comm_manager.register_target("theirs", lambda comm, message: handler(comm))
 print("said:", route.install(kernel))
 """
@@ -115,6 +117,9 @@ def test_our_clicks_are_served_while_a_cell_runs(kernel, how):
         found, over = answer(client, f"click {i}", 20)
         assert not over
         assert found["thread"] == "syft-clicks"
+    send(client, "comm_open", {"comm_id": "late", "target_name": "panel", "data": {}})  # a page that was reloaded meanwhile
+    send(client, "comm_msg", {"comm_id": "late", "data": "from a new page"})
+    assert not answer(client, "from a new page", 20)[1]
     send(client, "comm_msg", {"comm_id": "theirs", "data": "other"})
     found, _ = answer(client, "other", 20)
     assert found["thread"] != "syft-clicks"

@@ -1,0 +1,240 @@
+/**
+ * The line to one kernel: whole views in, commands out, over a comm that this page opens.
+ *
+ * The kernel opens a comm of its own when it loads syft_lab, which says that it is there; after a reload of the page the
+ * kernel's list of comms says so. A kernel that is busy answers neither; then the line is opened at once, and the kernel's
+ * route serves it beside the running cell. Mirrors syft_lab/widgets/side.py.
+ */
+import { Signal } from '@lumino/signaling';
+import type { ISignal } from '@lumino/signaling';
+
+export const TARGET = 'syft_lab';
+const SEARCH_MS = 1500;
+const OPEN_MS = 4000;
+const ANSWER_MS = 20_000;
+const RENEW_MS = 60_000;
+const LATE =
+  'no answer from the kernel within 20 s: it is gone, or an ipykernel that serves clicks only between cells ' +
+  '(then use syft-lab requests in a terminal)';
+
+/** What is used of a comm; JupyterLab's `Kernel.IComm` is one. */
+export interface IComm {
+  readonly commId: string;
+  open(data?: any): unknown;
+  send(data: any): unknown;
+  close(): unknown;
+  onMsg: (message: any) => void | PromiseLike<void>;
+  onClose: (message: any) => void | PromiseLike<void>;
+}
+
+/** What is used of a kernel connection; JupyterLab's `Kernel.IKernelConnection` is one. */
+export interface IKernel {
+  readonly id: string;
+  readonly status: string;
+  readonly handleComms: boolean;
+  readonly statusChanged: ISignal<any, string>;
+  readonly disposed: ISignal<any, void>;
+  createComm(target: string): IComm;
+  registerCommTarget(target: string, callback: (comm: any, message: any) => void): void;
+  removeCommTarget(target: string, callback: (comm: any, message: any) => void): void;
+  requestCommInfo(content: any): Promise<any>;
+}
+
+/** `searching`: nobody knows yet; `none`: the kernel has not loaded syft_lab; `open`; `gone`: the kernel ended. */
+export type LineState = 'searching' | 'none' | 'open' | 'gone';
+
+interface IWaiting {
+  yes: (value: any) => void;
+  no: (error: Error) => void;
+  timer: ReturnType<typeof setTimeout>;
+}
+
+export class Line {
+  constructor(readonly kernel: IKernel) {
+    kernel.registerCommTarget(TARGET, this._told);
+    kernel.statusChanged.connect(this._status);
+    kernel.disposed.connect(this._ended);
+    this._renew = setInterval(() => void this._renewed(), RENEW_MS);
+    void this._search();
+  }
+
+  /** The views as the kernel sent them last, by name. */
+  readonly views = new Map<string, any>();
+
+  get state(): LineState {
+    return this._state;
+  }
+
+  /** Emitted with the name of a view, or with '' when the state changed. */
+  get changed(): ISignal<Line, string> {
+    return this._changed;
+  }
+
+  /** Say which views are shown; the kernel sends no others. */
+  watch(views: string[]): void {
+    const same = views.length === this._watched.length && views.every(v => this._watched.includes(v));
+    if (same) return;
+    this._watched = [...views];
+    this._watchNow();
+  }
+
+  /** Have the kernel do something; rejects with one clear line. */
+  ask(view: string, command: { do: string; [key: string]: unknown }): Promise<any> {
+    const comm = this._comm;
+    if (!comm) return Promise.reject(new Error('the kernel is not there; start it and load syft_lab'));
+    const n = `${++this._count}`;
+    return new Promise((yes, no) => {
+      const timer = setTimeout(() => {
+        this._waiting.delete(n);
+        no(new Error(LATE));
+      }, ANSWER_MS);
+      this._waiting.set(n, { yes, no, timer });
+      comm.send({ ...command, view, n });
+    });
+  }
+
+  dispose(): void {
+    if (this._state === 'gone') return;
+    this._ended();
+    if (this._comm) this._comm.close();
+    this._comm = null;
+  }
+
+  private _told = (comm: IComm): void => {
+    comm.onMsg = () => undefined;
+    if (!this._comm) this._open();
+  };
+
+  private _status = (_: unknown, status: string): void => {
+    if (status === 'restarting' || status === 'autorestarting' || status === 'starting') {
+      // Another page may have restarted it: then all that is heard here is that it starts.
+      this._drop('the kernel restarted');
+      this._set('searching');
+      this._again = true;
+    } else if (status === 'dead') {
+      this._drop('the kernel ended');
+      this._set('gone');
+    } else if (status === 'idle' && this._again) {
+      this._again = false;
+      void this._search();
+    }
+  };
+
+  private _ended = (): void => {
+    clearInterval(this._renew);
+    clearTimeout(this._late);
+    this._fail('the kernel ended');
+    this.kernel.statusChanged.disconnect(this._status);
+    this.kernel.disposed.disconnect(this._ended);
+    this.views.clear();
+    this._set('gone');
+    Signal.clearData(this);
+  };
+
+  private async _search(): Promise<void> {
+    if (!this.kernel.handleComms) {
+      this._set('none');
+      return;
+    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<null>(done => {
+      timer = setTimeout(() => done(null), SEARCH_MS);
+    });
+    const info = this.kernel.requestCommInfo({ target_name: TARGET }).catch(() => null);
+    const found = await Promise.race([info, late]);
+    clearTimeout(timer);
+    if (this._comm || this._state === 'gone') return;
+    const comms = found?.content?.comms ?? {};
+    const there = Object.values(comms).some((c: any) => c?.target_name === TARGET);
+    if (there || found === null) this._open();
+    else this._set('none');
+  }
+
+  private _open(): void {
+    const comm = this.kernel.createComm(TARGET);
+    this._comm = comm;
+    comm.onMsg = message => this._heard(comm, message.content.data);
+    comm.onClose = () => {
+      if (this._comm !== comm) return;
+      this._drop('the kernel does not know syft_lab');
+      this._set('none');
+    };
+    comm.open({});
+    this._watchNow();
+    this._expect(comm);
+  }
+
+  /** A kernel that was just starting loses what it was sent: ask again, unless it is busy and will answer later. */
+  private _expect(comm: IComm): void {
+    clearTimeout(this._late);
+    this._late = setTimeout(() => {
+      if (comm !== this._comm || this._state !== 'searching') return;
+      if (this.kernel.status === 'busy') return this._expect(comm);
+      this._comm = null;
+      void this._search();
+    }, OPEN_MS);
+  }
+
+  private _heard(comm: IComm, data: any): void {
+    if (comm !== this._comm || this._state === 'gone') return;
+    if (this._state !== 'open') this._set('open');
+    if (typeof data?.view === 'string') {
+      this.views.set(data.view, data.state);
+      this._changed.emit(data.view);
+      return;
+    }
+    const waiting = this._waiting.get(data?.reply);
+    if (!waiting) return;
+    this._waiting.delete(data.reply);
+    clearTimeout(waiting.timer);
+    if ('error' in data) waiting.no(new Error(data.error));
+    else waiting.yes(data.ok);
+  }
+
+  /** Say once more what is watched. A kernel that is idle and does not answer was restarted behind our back. */
+  private async _renewed(): Promise<void> {
+    const comm = this._comm;
+    if (!comm || this._state !== 'open') return;
+    try {
+      await this.ask('', { do: 'watch', views: this._watched });
+    } catch {
+      if (comm !== this._comm || this.kernel.status === 'busy') return;
+      this._drop('the kernel does not answer');
+      this._set('searching');
+      void this._search();
+    }
+  }
+
+  private _watchNow(): void {
+    if (this._comm && this._state !== 'gone') this._comm.send({ do: 'watch', views: this._watched });
+  }
+
+  private _drop(why: string): void {
+    this._comm = null;
+    this._fail(why);
+    this.views.clear();
+  }
+
+  private _fail(why: string): void {
+    for (const { no, timer } of this._waiting.values()) {
+      clearTimeout(timer);
+      no(new Error(why));
+    }
+    this._waiting.clear();
+  }
+
+  private _set(state: LineState): void {
+    this._state = state;
+    this._changed.emit('');
+  }
+
+  private _state: LineState = 'searching';
+  private _changed = new Signal<Line, string>(this);
+  private _comm: IComm | null = null;
+  private _watched: string[] = [];
+  private _waiting = new Map<string, IWaiting>();
+  private _count = 0;
+  private _again = false;
+  private _late: ReturnType<typeof setTimeout> | undefined;
+  private _renew: ReturnType<typeof setInterval>;
+}
