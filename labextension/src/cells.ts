@@ -61,8 +61,8 @@ function one(cell: Cell, sessions: ISession[], wanted: boolean): void {
     tag = document.createElement('div');
     tag.className = 'syft-Tag';
     tag.setAttribute('role', 'note');
-    cell.node.prepend(tag);
   }
+  if (cell.node.firstElementChild !== tag) cell.node.prepend(tag); // a cell may be put together later than it is marked
   if (tag.textContent !== text) tag.textContent = text;
   cell.node.classList.add('syft-Remote');
   cell.node.style.setProperty('--syft-hue', String(hue(session?.fingerprint ?? name)));

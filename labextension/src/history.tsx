@@ -97,7 +97,7 @@ function Plot({ spent, line, theme }: { spent: ILine; line: Line; theme: string 
   }, [spent.points.length, theme]);
   return (
     <section aria-label={visible(spent.population)}>
-      <h3>{visible(spent.population)} <span className="syft-Dim">{visible(words)}</span></h3>
+      <h3>{visible(spent.population)} <span className="syft-Dim">ε {plain(last?.[1] ?? 0)} of {plain(spent.cap)}</span></h3>
       <div ref={place} role="img" aria-label={visible(words)} />
       <details>
         <summary>as a table</summary>

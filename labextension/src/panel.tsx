@@ -54,7 +54,7 @@ function Side(props: { line: Line | null; owner: IOwnerView | null; analyst: IAn
   const { line, owner, analyst, hooks } = props;
   const [notice, say] = useSay();
   if (!line) {
-    return <Empty text="Open a notebook: this panel follows its kernel." />;
+    return <Empty text="Open a notebook, or start its kernel: this panel follows it." />;
   }
   if (line.state === 'searching') return <Empty text="Asking the kernel…" />;
   if (line.state === 'gone') return <Empty text="The kernel is gone. Start it again, then load Syft Lab." />;

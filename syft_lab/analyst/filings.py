@@ -50,9 +50,10 @@ class Filings:
         found.sort(key=lambda r: -r.number)
         return found
 
-    async def renew(self) -> None:
-        """Ask which there are. On the link's loop."""
-        self._hear(await self._link.asking(m.Watch(-1, 0), m.Requests, ANSWER_SECONDS))
+    async def renew(self, after: int | None = None) -> None:
+        """Ask what is new, or what changed ``after`` an entry of the owner's journal. On the link's loop."""
+        watch = m.Watch(self._seen if after is None else after, 0)
+        self._hear(await self._link.asking(watch, m.Requests, ANSWER_SECONDS))
         self._follow()
 
     def all(self) -> list[RemoteRequest]:
@@ -60,7 +61,7 @@ class Filings:
         self._link.check_open()
 
         async def work() -> list[RemoteRequest]:
-            await self.renew()
+            await self.renew(-1)
             return sorted(self._known.values(), key=lambda r: r.number)
 
         return self._link.run(work(), ANSWER_SECONDS)

@@ -181,8 +181,8 @@ def _pointer(value: Any, torch_kinds: tuple[Any, ...]) -> dict[str, Any] | None:
     if torch_kinds and isinstance(value, torch_kinds[0]):
         shape = "×".join(map(str, value.shape)) or "one number"
         about = f"{str(value.dtype).removeprefix('torch.')} {shape}, {value.state}"
-        size = value.numel() * value.element_size()
-        return {"kind": "tensor", "owner": value._session.owner, "label": str(value.label), "bytes": size, "about": about}
+        size, label = value.numel() * value.element_size(), value._spec.label  # .label may record
+        return {"kind": "tensor", "owner": value._session.owner, "label": str(label), "bytes": size, "about": about}
     if torch_kinds and isinstance(value, torch_kinds[1]):
         return {"kind": "plan", "owner": "", "label": "", "bytes": None, "about": _about_plan(value)}
     return None

@@ -149,3 +149,35 @@ def test_bad_commands_get_one_clear_line(client):
     page._send("comm_msg", {"comm_id": "one", "data": "words"})
     assert "there is no command" in page.hear(lambda d: d.get("error"))
     assert json.dumps(page.ask(do="watch", views=[])["ok"]) == "1"
+
+
+def test_pointers_and_plans_are_listed_and_nothing_is_recorded_by_looking(client):
+    run(client, LOAD)
+    page = Page(client, "one")
+    page.ask(do="watch", views=["analyst"])
+    run(
+        client,
+        """
+import torch, syft_lab as lab
+(clinic,) = lab.virtual_owners("clinic")
+x = torch.rand(60, 4).send(clinic)
+y = x * 2
+z = y[:3]
+z.add_(1)
+double = lab.plan(lambda t: t * 2)
+double(x)
+before = clinic.tape.recorded
+""",
+    )
+    view = page.view("analyst", lambda s: len(s["pointers"]) == 4)
+    held = {p["name"]: p for p in view["pointers"]}
+    assert held["x"]["kind"] == "tensor"
+    assert held["x"]["bytes"] == 60 * 4 * 4
+    assert held["x"]["about"].startswith("float32 60×4")
+    assert held["double"]["about"].startswith("1 operations")
+    page.ask(do="watch", views=["analyst"])
+    run(client, "assert clinic.tape.recorded == before")
+    page.ask(do="free", view="analyst", name="z")
+    page.view("analyst", lambda s: {p["name"] for p in s["pointers"]} == {"x", "y", "double"})
+    run(client, "clinic.close()")
+    page.view("analyst", lambda s: s["sessions"][0]["state"] == "closed")
