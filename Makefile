@@ -18,7 +18,7 @@ lab: $(EXTENSION)
 	$(BIN)/python examples/lab.py $(ARGS)
 
 test: $(EXTENSION)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff check .

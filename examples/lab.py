@@ -17,13 +17,20 @@ BOOKS = ("owner.ipynb", "analyst.ipynb")
 
 
 def workspace() -> dict:
-    """Two notebooks, each in a half of the window, and no side panel."""
+    """Two notebooks side by side, and on the left the panel that follows the one in front."""
     halves = [{"type": "tab-area", "currentIndex": 0, "widgets": [f"notebook:{b}"]} for b in BOOKS]
     dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.5, 0.5], "children": halves}
-    sides = {side: {"collapsed": True, "visible": True, "widgets": []} for side in ("left", "right")}
+    left = {"collapsed": False, "visible": True, "current": "syft-lab-panel", "widgets": ["syft-lab-panel"]}
+    right = {"collapsed": True, "visible": True, "widgets": []}
     main = {"dock": dock, "current": f"notebook:{BOOKS[0]}"}
     data: dict = {
-        "layout-restorer:data": {"main": main, "down": {"size": 0, "widgets": []}, **sides, "relativeSizes": [0, 1, 0]}
+        "layout-restorer:data": {
+            "main": main,
+            "down": {"size": 0, "widgets": []},
+            "left": left,
+            "right": right,
+            "relativeSizes": [0.17, 0.83, 0],
+        }
     }
     data |= {f"notebook:{b}": {"data": {"path": b, "factory": "Notebook"}} for b in BOOKS}
     return {"data": data, "metadata": {"id": "syft-lab"}}

@@ -18,6 +18,21 @@ settings.register_profile("deep", deadline=None, max_examples=3000, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+TOGETHER = ("tests/ui/", "tests/integration/test_route.py", "tests/integration/test_load.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Two workers share the tests; those of a place in `TOGETHER` have one worker: they share a server, or measure load."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty state folder, which is also the working directory."""

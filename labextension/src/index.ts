@@ -1,5 +1,5 @@
 /** The plugin: puts the workbench into JupyterLab, and in Notebook 7 as much of it as there is room for. */
-import { ILayoutRestorer } from '@jupyterlab/application';
+import { ILabShell, ILayoutRestorer } from '@jupyterlab/application';
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ICommandPalette, MainAreaWidget, Notification } from '@jupyterlab/apputils';
 import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
@@ -40,7 +40,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
   description: 'Owners, datasets, budgets, requests and pointers of the notebook in front.',
   autoStart: true,
   requires: [INotebookTracker, IEditorLanguageRegistry],
-  optional: [ICommandPalette, ILauncher, ISettingRegistry, IStatusBar, ILayoutRestorer],
+  optional: [ICommandPalette, ILauncher, ISettingRegistry, IStatusBar, ILayoutRestorer, ILabShell],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
@@ -49,7 +49,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     registry: ISettingRegistry | null,
     bar: IStatusBar | null,
-    restorer: ILayoutRestorer | null
+    restorer: ILayoutRestorer | null,
+    shell: ILabShell | null
   ) => {
     const bench = new Workbench();
     const settings = { toasts: true, strips: true };
@@ -198,8 +199,11 @@ const plugin: JupyterFrontEndPlugin<void> = {
       align: 'left', rank: 20
     });
 
+    // Notebook 7 has no room for notes: there the widgets in cells tell.
+    const lab = shell !== null;
+    (document as any).syftWorkbench = lab;
     bench.news.connect((_, news) => {
-      if (settings.toasts) tell(news, () => (news.kind === 'ask' ? openInbox(news.key.split(' ')[0]) : app.shell.activateById(panel.id)));
+      if (lab && settings.toasts) tell(news, () => (news.kind === 'ask' ? openInbox(news.key.split(' ')[0]) : app.shell.activateById(panel.id)));
     });
 
     registry?.load(ID).then(found => {

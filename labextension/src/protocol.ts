@@ -111,11 +111,15 @@ export class Line {
       this._drop('the kernel restarted');
       this._set('searching');
       this._again = true;
+      clearTimeout(this._late); // it may have been idle already when it said that it starts
+      this._late = setTimeout(() => void this._search(), OPEN_MS);
     } else if (status === 'dead') {
+      clearTimeout(this._late);
       this._drop('the kernel ended');
       this._set('gone');
     } else if (status === 'idle' && this._again) {
       this._again = false;
+      clearTimeout(this._late);
       void this._search();
     }
   };

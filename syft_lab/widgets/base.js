@@ -112,8 +112,10 @@ function carry(old, next) {
   };
 }
 
-/** A note in the corner of the page, once for each ``key``, gone after a while or by a click; a click leads to ``target``. */
+/** A note in the corner of the page, once for each ``key``, gone after a while or by a click; a click leads to ``target``.
+ *  Where the workbench is in the page it tells of the same, as its settings say. */
 function toast(key, text, target = null) {
+  if (document.syftWorkbench) return;
   const told = (document.syftTold ??= new Set());
   if (told.has(key)) return;
   told.add(key);

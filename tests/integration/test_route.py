@@ -12,8 +12,6 @@ from jupyter_client.manager import KernelManager
 
 from syft_lab.widgets import route
 
-pytestmark = pytest.mark.xdist_group("route")  # they share environments that the first of them makes
-
 CACHE = Path(__file__).parents[2] / ".venv" / "kernels"
 SETUP = """
 import importlib.util, threading

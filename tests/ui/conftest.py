@@ -1,20 +1,10 @@
 """One server and one browser for all tests of what is seen; each test has a page and a state folder of its own."""
 
-from pathlib import Path
-
 import pytest
 
 from .jupyter import CHROMIUM, FLAGS, Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make installs it")
-
-
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side, these run one after the other: they share a server and a browser."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("ui"))
 
 
 @pytest.fixture(scope="package")

@@ -84,7 +84,7 @@ def test_both_notebooks_stand_side_by_side_and_a_cell_is_approved_by_a_click(bro
         page.get_by_text("it appears here at once").wait_for(timeout=30_000)
         remote = page.evaluate(FIND, ["analyst.ipynb", "%%remote"])
         page.evaluate(RUN, ["analyst.ipynb", 0, remote + 1])
-        card = page.locator("[data-request='1']")
+        card = page.locator(".syft-panel [data-request='1']")
         card.get_by_text("imports sklearn").wait_for(timeout=60_000)
         card.get_by_role("button", name="Approve").click()
         card.get_by_role("button", name="Look at the result").click(timeout=60_000)

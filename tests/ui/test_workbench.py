@@ -12,6 +12,7 @@ from .jupyter import Notebook
 from .test_widgets import CODE, PUBLISH, TABLE, cell, host
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+QUESTION = "print(patients.age.sum().release(epsilon=0.25).value > 0)"
 LONG = "admissions-of-the-year-2024-with-a-name-as-long-as-names-may-be"
 HEBREW = "מחקר על אשפוזים חוזרים"
 
@@ -46,6 +47,7 @@ def other(browser, server):
 def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, server, place):
     file = place / "clinic-a.syft"
     publish = PUBLISH.replace('"patients", population', f"{'patients'!r}, tags=['oncology', 'study 12'], population")
+    publish += '\nowner.policy.allow("dp", dataset="patients", epsilon_per_query=0.5)'
     owner = Notebook(page, server, "their-data.ipynb", ["", f"FILE = {str(file)!r}\n" + TABLE + publish, "1"], kernel="python3")
     show(page)
     panel(page).get_by_text("has not loaded Syft Lab").wait_for()
@@ -59,7 +61,9 @@ def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, serve
     owner.run(1)
     panel(page).get_by_role("region", name="Datasets").get_by_text("patients").wait_for(timeout=10_000)
 
-    analyst = Notebook(other, server, "my-study.ipynb", [f"%load_ext syft_lab\n%connect {file}", "", ""], kernel="python3")
+    analyst = Notebook(
+        other, server, "my-study.ipynb", [f"%load_ext syft_lab\n%connect {file}", "", "", QUESTION], kernel="python3"
+    )
     show(other)
     analyst.run(0)
     mine = panel(other).get_by_role("article", name="connection to clinic-a")
@@ -118,6 +122,9 @@ def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, serve
     tag.get_by_text("request 1, released").wait_for(timeout=20_000)
     analyst.shot("panel-analyst-light")
     clean(other, "#syft-lab-panel")
+    analyst.run(3)  # a question under differential privacy: no click, a little of the budget
+    mine.get_by_role("img", name="clinic-2024: ε spent 0.25, reserved 0, left 0.75 of 1").wait_for(timeout=20_000)
+    other.locator(".syft-Status", has_text="ε 0.75 left").wait_for(timeout=10_000)
     for book, window, name in ((owner, page, "owner"), (analyst, other, "analyst")):
         book.theme(dark=True)
         book.shot(f"panel-{name}-dark", panel(window))
@@ -173,7 +180,7 @@ def test_the_panel_follows_notebooks_restarts_reloads_and_a_second_tab(page, oth
 
 
 MANY = """
-import secrets
+import secrets, threading
 from syft_lab import canonical
 from syft_lab.cell import Cell
 from syft_lab.kernel.registry import Analyst
@@ -183,6 +190,9 @@ for i in range(500):
     row = owner._desk.file(who, secrets.token_hex(16), canonical.dumps(asked.to_json()))
     owner._desk._shelf.note(row.request, "mock", {"why": "", "log": "", "error": None, "seconds": 0.1, "peak": 0, "touched": {},
                                                   "outputs": [], "grows": []})
+changed = threading.Event()
+owner._desk.on_change.append(lambda _: changed.set())
+while not all(r.checked for r in owner.requests): changed.wait(1); changed.clear()  # the kernel has time again
 """
 
 

@@ -98,6 +98,22 @@ test('a restart fails what waits, forgets the views, and searches again when the
   line.dispose();
 });
 
+test('a kernel that was idle before it said that it starts is searched all the same', async t => {
+  const kernel = new Kernel(true);
+  const line = new Line(kernel);
+  await settled();
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  kernel.statusChanged.emit('restarting');
+  kernel.statusChanged.emit('idle');
+  kernel.statusChanged.emit('starting');
+  t.mock.timers.tick(4001);
+  t.mock.timers.reset();
+  await settled();
+  await settled();
+  assert.equal(kernel.comms.length, 2);
+  line.dispose();
+});
+
 test('a kernel that closes the comm has no syft_lab; one that dies is gone', async () => {
   const kernel = new Kernel(true);
   const line = new Line(kernel);
