@@ -160,8 +160,11 @@ export class Line {
     comm.onMsg = message => this._heard(comm, message.content.data);
     comm.onClose = () => {
       if (this._comm !== comm) return;
-      this._drop('the kernel does not know syft_lab');
-      this._set('none');
+      const served = this._state === 'open';
+      this._drop('the kernel closed the line');
+      // One that was open is closed where this page said nothing for long: the machine slept.
+      this._set(served ? 'searching' : 'none');
+      if (served) void this._search();
     };
     comm.open({});
     this._watchNow();

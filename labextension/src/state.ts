@@ -8,6 +8,8 @@ import { WAITING } from './views.js';
 import { plain, visible } from './text.js';
 
 const AT_ONCE = 3;
+const TELL_MS = 500;
+const QUIET_MS = 10_000;
 
 /** Something a person should hear of once. `key` is the same in every window and widget that tells of it. */
 export interface INews {
@@ -114,9 +116,18 @@ export class Workbench {
     const fresh = [...now].filter(([key]) => !before.has(key)).map(([, news]) => news);
     for (const key of now.keys()) before.set(key, '');
     this._known.set(line, before);
-    if (first) return;
-    if (fresh.length <= AT_ONCE) fresh.forEach(news => this._news.emit(news));
-    else this._news.emit(together(fresh));
+    if (first || !fresh.length) return;
+    this._fresh.push(...fresh);
+    this._telling ??= setTimeout(() => this._tell(), TELL_MS);
+  }
+
+  /** Tell what came in the meantime; where it is much, as one, and then nothing for a while. */
+  private _tell(): void {
+    const fresh = this._fresh.splice(0);
+    this._telling = null;
+    if (fresh.length <= AT_ONCE) return fresh.forEach(news => this._news.emit(news));
+    this._news.emit(together(fresh));
+    this._telling = setTimeout(() => this._tell(), QUIET_MS);
   }
 
   private _lines = new Map<string, Line>();
@@ -125,6 +136,8 @@ export class Workbench {
   private _news = new Signal<Workbench, INews>(this);
   private _known = new Map<Line, Map<string, string>>();
   private _extra: string[] = [];
+  private _fresh: INews[] = [];
+  private _telling: ReturnType<typeof setTimeout> | null = null;
   private _due = false;
 }
 

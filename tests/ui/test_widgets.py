@@ -305,51 +305,6 @@ def test_without_a_page_there_is_text(place, monkeypatch):
     assert os.environ["SYFT_LAB_HOME"].startswith(str(place))
 
 
-FIVE_HUNDRED = """
-import secrets, threading
-from syft_lab import canonical
-from syft_lab.cell import Cell
-from syft_lab.kernel.registry import Analyst
-for i in range(500):
-    who = Analyst(f"analyst-{i % 10}", "analyst", ("patients",), owner.keys.public, "active")
-    asked = Cell(CODE + f"\\nm = {i}", (("patients", 1),), ("coef",), {}, f"reason {i}")
-    row = owner._desk.file(who, secrets.token_hex(16), canonical.dumps(asked.to_json()))
-    owner._desk._shelf.note(row.request, "mock", {"why": "", "log": "", "error": None, "seconds": 0.1, "peak": 0, "touched": {},
-                                                  "outputs": [], "grows": []})
-changed = threading.Event()
-owner._desk.on_change.append(lambda _: changed.set())
-while not all(r.checked for r in owner.requests): changed.wait(1); changed.clear()  # what is measured is the opening alone
-"""
-
-
-def test_an_inbox_of_five_hundred_requests_opens_and_draws_what_is_in_view(page, server, place, monkeypatch):
-    monkeypatch.setenv("SYFT_LAB_ISOLATION", "L0")
-    start = "import os; os.environ['SYFT_LAB_ISOLATION'] = 'L0'\n%load_ext syft_lab\n" + host("many", place)
-    book = Notebook(
-        page, server, "many.ipynb", [start, f"CODE = {CODE!r}\n" + FIVE_HUNDRED, "owner.inbox", "print(owner.requests)"]
-    )
-    book.run(0)
-    book.run(1, timeout=120)
-    took = page.evaluate("""async () => {
-        const app = window.jupyterapp, nb = app.shell.currentWidget.content, begun = performance.now();
-        nb.activeCellIndex = 2; nb.deselectAll(); app.commands.execute('notebook:run-cell');
-        const until = async (there) => { while (!there()) await new Promise((r) => setTimeout(r, 5)); };
-        const cards = () => document.querySelectorAll('.syft-open > article');
-        await until(() => cards().length && cards()[0].querySelector('.tok-keyword'));
-        await new Promise((r) => requestAnimationFrame(() => setTimeout(r)));  // it is painted
-        const opened = performance.now() - begun;
-        await until(() => cards().length === 500);
-        return [opened, performance.now() - begun]; }""")
-    print(f"opened in {took[0]:.0f} ms, all 500 cards in {took[1]:.0f} ms")
-    assert page.locator(".syft-brief").count() > 400
-    last = item(page, 1)
-    page.evaluate("document.querySelector(\"[data-request='1']\").scrollIntoView()")
-    last.get_by_role("button", name="Approve").wait_for(timeout=20_000)
-    last.locator(".tok-keyword").first.wait_for(timeout=20_000)
-    book.shot("inbox-500", page)
-    assert book.run(3).strip().endswith("… and 440 more: owner.requests[60:]")
-
-
 TENSORS = """
 import torch, syft_lab as lab
 (clinic,) = lab.virtual_owners("clinic")

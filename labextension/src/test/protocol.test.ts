@@ -126,6 +126,20 @@ test('a kernel that closes the comm has no syft_lab; one that dies is gone', asy
   line.dispose();
 });
 
+test('a line that the kernel closed while this page slept is opened again', async () => {
+  const kernel = new Kernel(true);
+  const line = new Line(kernel);
+  line.watch(['owner']);
+  await settled();
+  kernel.last.say({ version: 1 });
+  kernel.last.onClose({});
+  assert.equal(line.state, 'searching');
+  await settled();
+  assert.equal(kernel.comms.length, 2);
+  assert.deepEqual(kernel.last.sent, [{ do: 'watch', views: ['owner'] }]);
+  line.dispose();
+});
+
 test('a kernel connection without comms is left alone', async () => {
   const kernel = new Kernel(true);
   kernel.handleComms = false;

@@ -16,6 +16,7 @@ const session = (over: object = {}): any => ({
 });
 const mine = (number: number, state: string, over: boolean, why = '') =>
   ({ number, state, says: state, why, error: '', reason: '', returns: ['x'], over, filed: '', comments: 0 });
+const told = () => new Promise(done => setTimeout(done, 600));
 const brief = (id: string, state: string): any => ({ id, number: 1, analyst: 'alice', state, reason: '', open: true });
 
 test('the status bar tells of the dataset that the cell names, else of the one with the least left', () => {
@@ -48,6 +49,7 @@ test('a person hears of what is new, not of what was there when the page was ope
   assert.equal(heard.length, 0);
   say([mine(1, 'released', true), mine(2, 'denied', true, 'no')]);
   say([mine(1, 'released', true), mine(2, 'denied', true, 'no')]);
+  await told();
   assert.deepEqual(heard.map(n => n.key), ['hospital-a 2 denied']);
   kernel.disposed.emit();
   assert.equal(bench.current, null);
@@ -62,7 +64,10 @@ test('many at once are told as one', async () => {
   bench.news.connect((_, news) => heard.push(news));
   const say = (n: number) => kernel.last.say({ view: 'owner', state: { requests: Array.from({ length: n }, (_, i) => brief(`r${i}`, 'filed')) } });
   say(0);
-  say(500);
+  for (let n = 5; n <= 500; n += 5) say(n);
+  await told();
+  say(501);
+  await told();
   assert.deepEqual(heard.map(n => n.text), ['500 requests wait for you']);
   kernel.disposed.emit();
 });
