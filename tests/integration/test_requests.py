@@ -564,7 +564,11 @@ def test_what_went_wrong_on_the_owners_machine_stays_there(owner, session, monke
     with pytest.raises(errors.FailedError, match="can't run code now") as caught:
         asked.results["m"].get(20)
     assert "ada" not in str(caught.value)
-    assert "/home/ada/secret" in repr(owner.console.card())
+    told = threading.Event()
+    owner.console.on_change.append(told.set)
+    while "/home/ada/secret" not in repr(owner.console.card()):  # said to the owner soon after the request has failed
+        assert told.wait(20)
+        told.clear()
 
 
 def test_a_strangers_answer_at_the_owners_address_is_not_believed_at_once(home, owner, session):

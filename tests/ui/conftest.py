@@ -32,12 +32,19 @@ def browser(place):
         running.close()
 
 
-@pytest.fixture
-def page(browser, server):
+@pytest.fixture(scope="package")
+def window(browser):
+    """One for all tests, so that JupyterLab's scripts are loaded once."""
     context = browser.new_context(viewport={"width": 1280, "height": 960})
-    opened = context.new_page()
-    yield opened
+    yield context
     context.close()
+
+
+@pytest.fixture
+def page(window, server):
+    opened = window.new_page()
+    yield opened
+    opened.close()
     _end_kernels(server)
 
 
