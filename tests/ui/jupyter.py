@@ -126,10 +126,12 @@ class Notebook:
 
     def theme(self, dark: bool) -> None:
         name = "JupyterLab Dark" if dark else "JupyterLab Light"
-        self.page.evaluate(
-            "async n => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: n}); }", name
-        )
         light = str(not dark).lower()
+        self.page.wait_for_function("document.body.dataset.jpThemeLight")
+        if self.page.evaluate("document.body.dataset.jpThemeLight") != light:
+            self.page.evaluate(
+                "async n => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme: n}); }", name
+            )
         self.page.wait_for_function(
             f"document.body.dataset.jpThemeLight === '{light}' && !document.querySelector('#jupyterlab-splash')"
         )
