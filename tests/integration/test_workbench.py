@@ -6,6 +6,9 @@ import time
 import pytest
 from jupyter_client.manager import KernelManager
 
+import syft_lab as lab
+from syft_lab.cell import Cell
+
 LOAD = "%load_ext syft_lab"
 HOST = """
 %owner start clinic
@@ -181,3 +184,28 @@ before = clinic.tape.recorded
     page.view("analyst", lambda s: {p["name"] for p in s["pointers"]} == {"x", "y", "double"})
     run(client, "clinic.close()")
     page.view("analyst", lambda s: s["sessions"][0]["state"] == "closed")
+
+
+def test_a_widget_decides_over_the_bare_protocol_while_a_cell_runs(client, home):
+    """What VS Code and Colab speak: a custom message on the widget's comm, and no page of ours."""
+    shown = []
+    run(client, LOAD)
+    run(client, HOST)
+    client.runner.execute_interactive(
+        "print(owner.inbox.comm.comm_id)", output_hook=lambda m: shown.append(m["content"].get("text", ""))
+    )
+    comm = "".join(shown).strip()
+    with lab.connect(home / "alice.syft") as session:
+        asked = session.file(Cell("x = patients.age.mean()", (("patients", 1),), ("x",), {}, "to know"))
+        client.execute("print('begun')\nimport time\nfor _ in range(400): time.sleep(0.05)\nprint('over')")
+        while "begun" not in client.get_iopub_msg(timeout=30)["content"].get("text", ""):
+            continue
+        content = {"do": "approve", "id": asked.id, "digest": asked.digest, "n": "one"}
+        message = client.session.msg("comm_msg", {"comm_id": comm, "data": {"method": "custom", "content": content}})
+        client.shell_channel.send(message)
+        while True:
+            said = client.get_iopub_msg(timeout=30)["content"]
+            assert said.get("text", "") != "over\n"
+            if said.get("comm_id") == comm and said["data"].get("content", {}).get("reply") == "one":
+                assert said["data"]["content"]["ok"] == asked.number
+                break

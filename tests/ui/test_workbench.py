@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import syft_lab as lab
+from syft_lab import errors
 
 from .jupyter import Notebook
 from .test_widgets import CODE, PUBLISH, TABLE, cell, host, item
@@ -299,6 +300,44 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
     book.theme(dark=True)
     plot.locator(".main-svg").first.wait_for()
     book.shot("spent-dark")
+
+
+def test_the_buttons_of_the_panel_do_what_they_say(page, server, place):
+    connect = f"%connect {place / 'buttons.syft'}\ntable = buttons['patients']"
+    book = Notebook(page, server, "buttons.ipynb", [host("buttons", place), connect], kernel="syft-lab-owner")
+    show(page)
+    book.run(0)
+    book.run(1)
+    slow = "import time\nif len(patients) > 200: time.sleep(120)\nm = 1"
+    with lab.connect(place / "buttons.syft") as session:
+        asked = [session.file(cell(slow if i == 0 else f"m = {i}", ["m"], f"reason {i}")) for i in range(4)]
+        owner = panel(page).get_by_role("article", name="owner buttons")
+        waits = owner.get_by_role("list", name="requests that wait for you").locator("li")
+        waits.nth(3).wait_for(timeout=20_000)
+        waits.filter(has_text="reason 0").get_by_role("button", name="Approve").click()
+        job = owner.get_by_role("list", name="running jobs").locator("li", has_text="1 · alice")
+        job.get_by_text("running", exact=True).wait_for(timeout=60_000)
+        book.shot("panel-jobs", panel(page))
+        job.get_by_role("button", name="Cancel").click()
+        with pytest.raises(errors.RefusedError, match="cancelled"):
+            asked[0].results["m"].get(30)
+        second = waits.filter(has_text="reason 1")
+        second.get_by_role("button", name="Deny…").click()
+        page.keyboard.type("too few people")
+        page.keyboard.press("Enter")
+        with pytest.raises(errors.RefusedError, match="too few people"):
+            asked[1].results["m"].get(30)
+        owner.get_by_role("button", name="Log").click()
+        owner.get_by_role("button", name="Verify the journal").click()
+        panel(page).get_by_text("The journal holds").wait_for(timeout=20_000)
+        mine = panel(page).get_by_role("article", name="connection to buttons")
+        third = mine.get_by_role("list", name="requests at buttons").locator("li", has_text="reason 2")
+        third.get_by_role("button", name="Cancel").click(timeout=20_000)
+        with pytest.raises(errors.RefusedError, match="cancelled"):
+            asked[2].results["m"].get(30)
+        held = panel(page).get_by_role("article", name="pointers")
+        held.get_by_role("button", name="Free").click()
+        held.wait_for(state="detached", timeout=20_000)
 
 
 def test_in_notebook_7_cells_are_marked_and_the_panel_opens(page, server, place):
