@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from syft_lab import __version__
 from syft_lab.analyst.overview import Overview
 from syft_lab.kernel.owner import Owner
 from syft_lab.widgets.side import Side, View
@@ -37,10 +36,7 @@ class Workbench:
     def _views(self) -> dict[str, View]:
         owner = self._owner()
         overview = self._overview
-        found = {
-            "analyst": View(overview.look, dict.fromkeys(("free", "reconnect", "close", "cancel", "comment"), overview.act))
-        }
-        found["kernel"] = View(lambda: {"version": __version__, "owner": None if owner is None else owner.name})
+        found = {"analyst": View(overview.look, dict.fromkeys(("free", "reconnect", "cancel"), overview.act))}
         return found | (owner.views() if owner is not None else {})
 
     def _forget(self, name: str) -> None:

@@ -16,6 +16,8 @@ export interface INews {
   key: string;
   text: string;
   kind: 'ask' | 'good' | 'bad';
+  /** Of a request that waits to be decided: its number, which grows. */
+  number?: number;
 }
 
 /** Every notebook's kernel is listened to; what the side panel shows is one of them. */
@@ -100,7 +102,7 @@ export class Workbench {
   }
 
   private _watch(line: Line): void {
-    line.watch([...new Set(['kernel', 'analyst', 'owner', ...this._extra])]);
+    line.watch([...new Set(['analyst', 'owner', ...this._extra])]);
   }
 
   private _hear(line: Line, view: string): void {
@@ -113,7 +115,10 @@ export class Workbench {
     if (!now) return;
     const first = !before.has(view);
     before.set(view, '');
-    const fresh = [...now].filter(([key]) => !before.has(key)).map(([, news]) => news);
+    const top = this._top.get(line) ?? 0;
+    // Of many that wait the kernel sends the newest: an older one that moves up is no news.
+    const fresh = [...now].filter(([key, news]) => !before.has(key) && !(news.number && news.number <= top)).map(([, news]) => news);
+    this._top.set(line, Math.max(top, ...[...now.values()].map(news => news.number ?? 0)));
     for (const key of now.keys()) before.set(key, '');
     this._known.set(line, before);
     if (first || !fresh.length) return;
@@ -134,6 +139,7 @@ export class Workbench {
   private _current: Line | null = null;
   private _changed = new Signal<Workbench, void>(this);
   private _news = new Signal<Workbench, INews>(this);
+  private _top = new WeakMap<Line, number>();
   private _known = new Map<Line, Map<string, string>>();
   private _extra: string[] = [];
   private _fresh: INews[] = [];
@@ -177,7 +183,7 @@ export function waiting(view: IOwnerView | undefined): Map<string, INews> {
     const text = ran
       ? `Request ${request.number} ran: look at its result`
       : `Request ${request.number} from ${request.analyst} waits for you`;
-    found.set(key, { key, text: visible(text), kind: 'ask' });
+    found.set(key, { key, text: visible(text), kind: 'ask', ...(ran ? {} : { number: request.number }) });
   }
   return found;
 }

@@ -7,7 +7,6 @@ export interface IGauge {
   reserved: number;
   left: number;
   note: string;
-  exact: number;
   next?: number;
 }
 
@@ -107,22 +106,14 @@ export interface IOwnerView {
 }
 
 /** Everything about a request that its owner may see without looking at the data. */
-export interface ICard {
-  id: string;
-  number: number;
-  analyst: string;
-  digest: string;
-  state: string;
-  says: string;
+export interface ICard extends Omit<IBrief, 'entry'> {
   why: string;
   filed: string;
-  reason: string;
   datasets: string[];
   outputs: string[];
   params: Record<string, unknown>;
   checked: boolean;
   explained: boolean;
-  open: boolean;
   follows: number | null;
   comments: { by: string; time: string; text: string }[];
   earlier: { against: number | null; diff: string[]; near: { number: number; state: string; same: boolean; ratio: number }[] };

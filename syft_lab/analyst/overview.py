@@ -24,6 +24,7 @@ from syft_lab.analyst.series import PointerSeries
 from syft_lab.analyst.session import Session
 from syft_lab.errors import LabError, UsageError
 from syft_lab.widgets.cards import visible
+from syft_lab.widgets.side import shown
 from syft_lab.wire import messages as m
 
 NEWS_SECONDS = 10.0
@@ -46,7 +47,7 @@ class Overview:
         return {"sessions": sessions, "pointers": pointers(names)}
 
     def act(self, command: dict[str, Any]) -> Any:
-        """What the buttons do: ``free`` a variable, ``cancel`` or ``comment`` a request, ``reconnect`` or ``close``."""
+        """What the buttons do: ``free`` a variable, ``cancel`` a request, ``reconnect``."""
         do, name = command.get("do"), str(command.get("name", ""))
         names = self._namespace()
         if do == "free":
@@ -59,12 +60,8 @@ class Overview:
             raise UsageError(f"no connection is called {ascii(name)[:60]}")
         if do == "reconnect":
             session.reconnect()
-        elif do == "close":
-            session.close()
-        elif do == "cancel":
-            session.request(_number(command)).cancel()
         else:
-            session.request(_number(command)).comment(str(command.get("text", "")))
+            session.request(_number(command)).cancel()
         return name
 
     def _session(self, name: str, session: Session) -> dict[str, Any]:
@@ -77,7 +74,7 @@ class Overview:
             "name": name, "owner": session.owner, "fingerprint": session.fingerprint, "state": news.state, "why": news.why,
             "latency": news.latency, "isolation": card.get("isolation", "unknown"), "role": card.get("role", ""),
             "analyst": session.analyst, "warning": session.warning,
-            "datasets": [_dataset(d) for d in session._catalogue.values()],
+            "datasets": [shown(d) for d in session._catalogue.values()],
             "gauges": news.gauges, "requests": [_request(r) for r in session._filed.known()[:LISTED]],
         }  # fmt: skip
 
@@ -131,7 +128,7 @@ class _News:
             accounts = await session.asking(m.Account(), m.Accounts, ANSWER_SECONDS)
             found = Accounts(session.owner, canonical.loads(accounts.accounts), session._next_epsilon).gauges
             self.gauges = [{"label": g.label, "cap": g.cap, "spent": g.spent, "reserved": g.reserved, "left": g.left,
-                            "next": g.next, "note": g.note, "exact": exact} for g, exact in found]  # fmt: skip
+                            "next": g.next, "note": g.note} for g, _ in found]  # fmt: skip
             await session.renew()
             self.state, self.why = "connected", ""
         except LabError as error:
@@ -139,13 +136,6 @@ class _News:
         finally:
             self._asking = False
             self._touch()
-
-
-def _dataset(public: dict[str, Any]) -> dict[str, Any]:
-    columns = [{"name": c["name"], "kind": c["kind"], "bounds": c.get("bounds"), "categories": c.get("categories")}
-               for c in public["schema"]["columns"]]  # fmt: skip
-    return {k: public[k] for k in ("name", "version", "population", "description", "tags", "privacy_unit", "rows")} | {
-        "columns": columns, "tensor": public.get("tensor")}  # fmt: skip
 
 
 def _request(request: RemoteRequest) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from syft_lab.budget.accountant import MICRO
 from syft_lab.errors import UsageError
 from syft_lab.kernel.requests import behaviour
+from syft_lab.kernel.requests.desk import UNDECIDED
 from syft_lab.kernel.requests.inbox import WAITING, Request
-from syft_lab.widgets.cards import Gauge
-from syft_lab.widgets.side import Command, View
+from syft_lab.widgets.cards import Gauge, exact_releases
+from syft_lab.widgets.side import Command, View, shown
 
 if TYPE_CHECKING:
     from syft_lab.kernel.owner import Owner
@@ -93,22 +94,23 @@ class Panels:
         if not owner.running:
             return {"name": owner.name, "running": False}
         found, _ = owner.requests.shown(0, 0)
-        gauges = owner.gauges()
+        undecided = [r for r in found if r["state"] in UNDECIDED]  # there may be hundreds; of others, as many as run
+        others = [r for r in found if r["state"] not in UNDECIDED]
         return {
             "name": owner.name, "running": True, "address": owner.address, "fingerprint": owner.keys.public.fingerprint,
             "isolation": owner.isolation, "device": owner.device, "warning": owner.console.card().warning,
-            "datasets": _hosted(owner), "analysts": _present(owner), "requests": found[:SHOWN],
+            "datasets": _hosted(owner), "analysts": _present(owner), "requests": others + undecided[:SHOWN],
             "waiting": sum(1 for r in found if r["state"] in WAITING),
-            "gauges": [_gauge(g) | {"exact": exact} for g, exact in gauges],
+            "gauges": [_gauge(g) | {"note": exact_releases(exact)} for g, exact in owner.gauges()],
             "events": [list(e) for e in owner.console.events],
         }  # fmt: skip
 
     def _look_inbox(self) -> dict[str, Any]:
         from syft_lab.widgets.inbox import tokens
 
-        shown, over = self._owner.requests.shown(SHOWN, FULL)
-        shown = [one if "brief" in one else _coloured(one, tokens) for one in shown]
-        return {"owner": self._owner.name, "requests": shown, "over": over}
+        found, over = self._owner.requests.shown(SHOWN, FULL)
+        found = [one if "brief" in one else _coloured(one, tokens) for one in found]
+        return {"owner": self._owner.name, "requests": found, "over": over}
 
     @cached_property
     def _inbox_commands(self) -> dict[str, Command]:
@@ -121,8 +123,8 @@ class Panels:
 
         def preview(command: dict[str, Any]) -> dict[str, Any]:
             chosen = request(command)
-            shown = chosen.preview() if chosen.state in ("review", "released") else []
-            return {"values": shown, "log": chosen.log, **chosen.private()}
+            values = chosen.preview() if chosen.state in ("review", "released") else []
+            return {"values": values, "log": chosen.log, **chosen.private()}
 
         def approve_all(command: dict[str, Any]) -> int:
             """Several at once, each by its digest."""
@@ -168,12 +170,7 @@ def _hosted(owner: Owner) -> list[dict[str, Any]]:
     caps = {p: owner._ledger.population(p).cap.epsilon / MICRO for p in owner._ledger.populations()}
     found = []
     for dataset in owner._catalogue.live():
-        said = dataset.public()
-        columns = [{"name": c["name"], "kind": c["kind"], "bounds": c.get("bounds"), "categories": c.get("categories")}
-                   for c in said["schema"]["columns"]]  # fmt: skip
-        keys = ("name", "version", "population", "description", "tags", "privacy_unit", "rows")
-        found.append({**{k: said[k] for k in keys}, "columns": columns, "tensor": said.get("tensor"),
-                      "cap": caps.get(dataset.population)})  # fmt: skip
+        found.append(shown(dataset.public()) | {"cap": caps.get(dataset.population)})
     return found
 
 

@@ -37,6 +37,14 @@ class View:
     commands: Mapping[str, Command] = field(default_factory=dict)
 
 
+def shown(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page shows of a dataset's public facts: the same for its owner and for analysts."""
+    columns = [{"name": c["name"], "kind": c["kind"], "bounds": c.get("bounds"), "categories": c.get("categories")}
+               for c in dataset["schema"]["columns"]]  # fmt: skip
+    keys = ("name", "version", "population", "description", "tags", "privacy_unit", "rows")
+    return {**{k: dataset[k] for k in keys}, "columns": columns, "tensor": dataset.get("tensor")}
+
+
 @dataclass
 class _Page:
     comm: Any

@@ -175,28 +175,20 @@ def test_the_inbox_shows_what_changed_and_what_hangs_on_one_person(page, server,
     assert "leaving one person out" not in saved
 
 
-def test_the_analyst_reads_that_a_card_was_seen(page, server, place):
-    book = Notebook(page, server, "seen.ipynb", [host("seen", place), "owner.inbox"])
-    book.run(0)
-    book.start(1)
-    page.get_by_text("it appears here at once").wait_for(timeout=30_000)
-    with lab.connect(place / "seen.syft") as session:
-        asked = session.file(cell())
-        changed = threading.Event()
-        item(page, 1).wait_for(timeout=20_000)
-        page.evaluate("document.querySelector('[data-request]').scrollIntoView()")  # cards are drawn anew as facts come
-        asked.on_change(lambda r: changed.set() if r.state == "seen" else None)
-        assert changed.wait(30), asked
-        assert "seen by the owner" in asked.progress
-
-
-def test_what_an_analyst_writes_is_text_on_the_page(page, server, place):
+def test_what_an_analyst_writes_is_text_on_the_page_and_the_analyst_reads_that_it_was_seen(page, server, place):
     book = Notebook(page, server, "hostile.ipynb", [host("hostile", place), "owner.inbox"])
     book.run(0)
     book.start(1)
     with lab.connect(place / "hostile.syft") as session:
-        session.file(cell(f"x = 1  # {HOSTILE}\n" + "y = '" + "w" * 400 + "'", ["x"], HOSTILE * 3, who=HOSTILE))
+        asked = session.file(cell(f"x = 1  # {HOSTILE}\n" + "y = '" + "w" * 400 + "'", ["x"], HOSTILE * 3, who=HOSTILE))
+        seen = threading.Event()
+        asked.on_change(lambda r: seen.set() if r.state == "seen" else None)
         item(page, 1).get_by_text("waits for you").wait_for(timeout=20_000)
+        page.evaluate(
+            "document.querySelector('.syft-panel [data-request]').scrollIntoView()"
+        )  # cards are drawn anew as facts come
+        assert asked.state == "seen" or seen.wait(30), asked
+        assert "seen by the owner" in asked.progress
         shown = item(page, 1).inner_text()
         assert "\u202e" not in shown and "\x1b" not in shown
         assert "\\u{202e}" in shown or "\\u202e" in shown

@@ -197,7 +197,7 @@ while not all(r.checked for r in owner.requests): changed.wait(1); changed.clear
 """
 
 
-def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, server, place, monkeypatch):
+def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, server, place):
     reason = HEBREW + " \u202e" + "w" * 300
     start = (f"import os; os.environ['SYFT_LAB_ISOLATION'] = 'L0'\n%load_ext syft_lab\nNAME, REASON = {LONG!r}, {reason!r}\n"
              "%owner start owner-with-a-name-that-is-as-long-as-names-may-be\n" + TABLE
@@ -248,8 +248,10 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     page.get_by_role("article", name="request 498").wait_for(timeout=10_000)
     book.shot("inbox-wide-500")
     bulk = page.get_by_role("group", name="chosen requests")
+    bulk.get_by_role("button", name="Approve 3 chosen").wait_for(timeout=10_000)
     bulk.get_by_label("reason for all denials").fill("not this month")
     bulk.get_by_role("button", name="Deny them").click()
+    page.locator(".syft-Inbox-Detail .syft-Notice", has_text="3 requests denied").wait_for(timeout=60_000)
     page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", timeout=20_000)
     page.set_viewport_size({"width": 700, "height": 900})
     book.shot("inbox-wide-narrow")
@@ -302,7 +304,24 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
     book.shot("spent-dark")
 
 
-def test_the_buttons_of_the_panel_do_what_they_say(page, server, place):
+def the_launcher_settings_and_palette_know_of_it(page, book):
+    page.evaluate("() => { window.jupyterapp.commands.execute('launcher:create'); }")
+    cards = page.locator(".jp-LauncherCard", has_text=re.compile("Host data|Connect to an owner"))
+    cards.nth(1).wait_for(timeout=20_000)
+    assert cards.count() == 2
+    book.shot("launcher")
+    cards.first.click()
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.content?.widgets?.[0]?.model?.sharedModel?.getSource()"
+                           ".includes('%owner start')", timeout=30_000)  # fmt: skip
+    labels = page.evaluate("""() => window.jupyterapp.commands.listCommands().filter(c => c.startsWith('syft-lab:'))
+        .map(c => window.jupyterapp.commands.label(c))""")
+    assert len(labels) == 7
+    assert all(labels)
+    saved = page.evaluate("async () => (await window.jupyterapp.serviceManager.settings.fetch('syft-lab:plugin')).schema.title")
+    assert saved == "Syft Lab"
+
+
+def test_the_buttons_of_the_panel_do_what_they_say_and_the_launcher_has_cards(page, server, place):
     connect = f"%connect {place / 'buttons.syft'}\ntable = buttons['patients']"
     book = Notebook(page, server, "buttons.ipynb", [host("buttons", place), connect], kernel="syft-lab-owner")
     show(page)
@@ -338,6 +357,7 @@ def test_the_buttons_of_the_panel_do_what_they_say(page, server, place):
         held = panel(page).get_by_role("article", name="pointers")
         held.get_by_role("button", name="Free").click()
         held.wait_for(state="detached", timeout=20_000)
+    the_launcher_settings_and_palette_know_of_it(page, book)
 
 
 def test_in_notebook_7_cells_are_marked_and_the_panel_opens(page, server, place):
@@ -348,24 +368,6 @@ def test_in_notebook_7_cells_are_marked_and_the_panel_opens(page, server, place)
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:show')")
     panel(page).get_by_role("article", name="owner seven-a").wait_for(timeout=30_000)
     book.shot("panel-notebook-7")
-
-
-def test_the_launcher_settings_and_palette_know_of_it(page, server, place):
-    book = Notebook(page, server, "launch.ipynb", ["1"], kernel="python3")
-    page.evaluate("() => window.jupyterapp.commands.execute('launcher:create')")
-    cards = page.locator(".jp-LauncherCard", has_text=re.compile("Host data|Connect to an owner"))
-    cards.nth(1).wait_for(timeout=20_000)
-    assert cards.count() == 2
-    book.shot("launcher")
-    cards.first.click()
-    page.wait_for_function("window.jupyterapp.shell.currentWidget?.content?.widgets?.[0]?.model?.sharedModel?.getSource()"
-                           ".includes('%owner start')", timeout=30_000)  # fmt: skip
-    labels = page.evaluate("""() => window.jupyterapp.commands.listCommands().filter(c => c.startsWith('syft-lab:'))
-        .map(c => window.jupyterapp.commands.label(c))""")
-    assert len(labels) == 7
-    assert all(labels)
-    saved = page.evaluate("async () => (await window.jupyterapp.serviceManager.settings.fetch('syft-lab:plugin')).schema.title")
-    assert saved == "Syft Lab"
 
 
 def test_the_bundle_is_small():

@@ -6,7 +6,7 @@ import { Kernel, settled } from './kernel.js';
 
 (globalThis as any).document = { visibilityState: 'hidden' };
 
-const gauge = (label: string, left: number) => ({ label, cap: 3, spent: 3 - left, reserved: 0, left, note: '', exact: 0 });
+const gauge = (label: string, left: number) => ({ label, cap: 3, spent: 3 - left, reserved: 0, left, note: '' });
 const dataset = (name: string, population: string) =>
   ({ name, version: 1, population, description: '', tags: [], privacy_unit: 'row', rows: null, columns: [], tensor: null });
 const session = (over: object = {}): any => ({
@@ -17,7 +17,7 @@ const session = (over: object = {}): any => ({
 const mine = (number: number, state: string, over: boolean, why = '') =>
   ({ number, state, says: state, why, error: '', reason: '', returns: ['x'], over, filed: '', comments: 0 });
 const told = () => new Promise(done => setTimeout(done, 600));
-const brief = (id: string, state: string): any => ({ id, number: 1, analyst: 'alice', state, reason: '', open: true });
+const brief = (id: string, state: string, number = 1): any => ({ id, number, analyst: 'alice', state, reason: '', open: true });
 
 test('the status bar tells of the dataset that the cell names, else of the one with the least left', () => {
   assert.equal(gaugeOf([session()], 'x = patients.age.mean()')!.gauge.label, 'clinic');
@@ -62,13 +62,29 @@ test('many at once are told as one', async () => {
   await settled();
   const heard: INews[] = [];
   bench.news.connect((_, news) => heard.push(news));
-  const say = (n: number) => kernel.last.say({ view: 'owner', state: { requests: Array.from({ length: n }, (_, i) => brief(`r${i}`, 'filed')) } });
+  const say = (n: number) => kernel.last.say({ view: 'owner', state: { requests: Array.from({ length: n }, (_, i) => brief(`r${i}`, 'filed', i + 1)) } });
   say(0);
   for (let n = 5; n <= 500; n += 5) say(n);
   await told();
   say(501);
   await told();
   assert.deepEqual(heard.map(n => n.text), ['500 requests wait for you']);
+  kernel.disposed.emit();
+});
+
+test('an older request that moves into view is no news; a newer one is', async () => {
+  const bench = new Workbench();
+  const kernel = new Kernel(true, 'moves');
+  bench.follow(kernel);
+  await settled();
+  const heard: INews[] = [];
+  bench.news.connect((_, news) => heard.push(news));
+  const say = (...numbers: number[]) => kernel.last.say({ view: 'owner', state: { requests: numbers.map(n => brief(`r${n}`, 'filed', n)) } });
+  say(9, 8);
+  say(9, 7);
+  say(10, 9);
+  await told();
+  assert.deepEqual(heard.map(n => n.key), ['r10 false']);
   kernel.disposed.emit();
 });
 
