@@ -10,6 +10,7 @@ const fetched = new Map(); // request → {entry, facts}: cards beyond the first
 const AT_ONCE = 40; // cards drawn before the page is shown; the others follow when it is idle
 const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 20)); // Safari has no such call
 const DWELL = 1500; // ms that a card is in view before it counts as seen
+const ASK_AGAIN = 5000; // ms after the kernel did not give a card
 
 function act(ask, say, command, done) {
   return ask(command).then((ok) => { say(done ?? "", false); return ok; }, (error) => say(error.message));
@@ -151,11 +152,12 @@ function brief(request, ask, again) {
   const node = el("article", { class: `syft-item syft-brief ${KIND[request.state] ?? ""}`, "aria-label": `request ${request.number}`, "data-request": request.number },
     el("div", { class: "syft-bar" }, el("h5", {}, `Request ${request.number} from ${request.analyst}`), el("span", { class: "syft-badge" }, request.says)),
     facts([["reason", request.reason || "none given"]]));
-  const watch = new IntersectionObserver(([entry]) => {
-    if (!entry.isIntersecting) return;
+  const watch = new IntersectionObserver((entries) => {
+    if (!entries.at(-1).isIntersecting) return; // a busy page hears of several at once: the last is what is now
     watch.disconnect();
-    ask({ do: "card", id: request.id })
-      .then((facts) => { fetched.set(request.id, { entry: request.entry, facts }); again(); }, () => undefined);
+    ask({ do: "card", id: request.id }).then(
+      (facts) => { fetched.set(request.id, { entry: request.entry, facts }); again(); },
+      () => setTimeout(() => watch.observe(node), ASK_AGAIN));
   }, { rootMargin: "600px" });
   watch.observe(node);
   return node;
@@ -164,7 +166,8 @@ function brief(request, ask, again) {
 /** Call ``then`` once a node was in view for a while, on a page that is shown. */
 function dwell(node, then) {
   let timer = null;
-  const watch = new IntersectionObserver(([entry]) => {
+  const watch = new IntersectionObserver((entries) => {
+    const entry = entries.at(-1);
     clearTimeout(timer);
     // Half of it is in view, or it fills half of what can be seen.
     if (entry.intersectionRatio < 0.5 && entry.intersectionRect.height < (entry.rootBounds?.height ?? 0) / 2) return;
