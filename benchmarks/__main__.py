@@ -6,11 +6,10 @@ import argparse
 import json
 import platform
 from dataclasses import asdict
+from importlib import import_module
 
-from benchmarks import cells, debits, deciding, questions, tensors, wire, workbench
-
-AREAS = {"wire": wire.run, "debits": debits.run, "questions": questions.run, "cells": cells.run, "deciding": deciding.run,
-         "tensors": tensors.run, "workbench": workbench.run}  # fmt: skip
+# Each is a module with run(rounds); loaded when asked for: a machine with torch alone can run aby3.
+AREAS = "wire debits questions cells deciding tensors workbench aby3".split()
 
 
 def main() -> None:
@@ -18,8 +17,14 @@ def main() -> None:
     parser.add_argument("areas", nargs="*", choices=[*AREAS, []], help="all by default")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--rounds", type=int, default=1, help="times as many measurements")
+    parser.add_argument("--device", default="cpu", help="where aby3 computes, such as cuda:0")
     parsed = parser.parse_args()
-    rows = [row for name in parsed.areas or AREAS for row in AREAS[name](parsed.rounds)]
+    more = {"aby3": {"device": parsed.device}}
+    rows = [
+        row
+        for name in parsed.areas or AREAS
+        for row in import_module(f"benchmarks.{name}").run(parsed.rounds, **more.get(name, {}))
+    ]
     if parsed.json:
         machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
         print(

@@ -143,7 +143,7 @@ def _training(session: Any, rounds: int) -> list[Row]:
 
 def _inference(session: Any) -> Row:
     """ResNet-18 on four images of 224×224, others each time, beyond sending them."""
-    from tests.unit.analyst.test_pointer import resnet18
+    from tests.models import resnet18
 
     net, images = resnet18(1000).eval(), [torch.rand(4, 3, 224, 224) for _ in range(8)]
     twin, there = lab.send(copy.deepcopy(net), session), [lab.send(i, session) for i in images]

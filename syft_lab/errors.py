@@ -12,6 +12,7 @@
     ├── BudgetError           the question costs more than is left
     ├── RefusedError          the owner's policy or a role does not allow it
     ├── FailedError           the owner's kernel could not finish; its cost counts as spent
+    ├── PartnerError          a partner in a federation is gone, late, or sent what the protocol does not have
     ├── BusyError             the owner has too much to do just now; nothing was spent
     ├── SuspendedError        the owner's journal is older than what it signed; it releases nothing
     ├── VerificationError     a receipt, a journal or a signed head does not check
@@ -115,6 +116,12 @@ class FailedError(LabError):
 
     def _render_traceback_(self) -> list[str]:
         return [*super()._render_traceback_(), *self.details.split("\n")] if self.details else super()._render_traceback_()
+
+
+class PartnerError(LabError):
+    """A partner in a federation is gone, late, or sent what the protocol does not have; the run ended, nothing was opened."""
+
+    code = "partner"
 
 
 class BusyError(LabError):

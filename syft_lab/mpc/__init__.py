@@ -1,0 +1,1 @@
+"""Secure computation: tensors that no one owner holds. docs/mpc.md has each protocol with its argument."""

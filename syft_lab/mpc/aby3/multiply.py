@@ -1,0 +1,77 @@
+"""Products of shares: ABY3 section 3.2.1, after Araki, Furukawa, Lindell, Nof and Ohara (2016).
+
+x·y is the sum of the nine products x_a·y_b. Party i can make three of them, with x_i, x_{i+1}, y_i and y_{i+1}:
+
+1. z_i = x_i·(y_i + y_{i+1}) + x_{i+1}·y_i + α_i, where α_i = F(k_i) − F(k_{i+1}): the three α add up to 0.
+2. Party i sends z_i to party i − 1, which holds it as its second share.
+
+One round; 64 bits of each element of the *result* from each party, however many products are summed in it. Any bilinear map
+will do in place of the product: matrices, convolutions. For bits, + and − are ⊕ and · is ∧.
+
+What a party sees: party i − 1 sees z_i, in which F(k_{i+1}), with a key that it lacks, masks everything: it is uniform,
+whatever x and y are, and independent of what it saw before. α is added for each element, always: without it z_i tells of
+x_{i+1} y_i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from syft_lab.mpc.aby3.shares import Bits, Shared
+from syft_lab.mpc.party import Party
+
+Bilinear = Callable[[Tensor, Tensor], Tensor]
+_ZERO = 0
+
+
+def multiply(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Shared:
+    """x·y in the ring, or another bilinear map of both; see the module."""
+    return reshare(party, masked(party, x, y, product))
+
+
+def masked(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
+    """Step 1: z_i, which the three parties' make the product of."""
+    z = product(x.own, y.own + y.other)
+    z += product(x.other, y.own)
+    return mask(party, z)
+
+
+def mask(party: Party, z: Tensor) -> Tensor:
+    """z_i + α_i: whatever the three z add up to, each alone tells nothing."""
+    op = party.step()
+    return z + party.words(party.index, op, _ZERO, z.shape) - party.words(party.next, op, _ZERO, z.shape)
+
+
+def reshare(party: Party, z: Tensor) -> Shared:
+    """Step 2."""
+    return reshare_later(party, z)()
+
+
+def reshare_later(party: Party, z: Tensor) -> Callable[[], Shared]:
+    """Step 2, sent now and taken later: other operations need not wait for it."""
+    party.send(party.previous, z)
+    taken = party.later(party.next, z.shape)
+    return lambda: Shared(z, taken())
+
+
+def both(party: Party, x: Bits, y: Bits) -> Bits:
+    """x ∧ y, plane by plane."""
+    z = masked_and(party, x, y)
+    party.send(party.previous, z)
+    return Bits(z, party.receive(party.next, z.shape, torch.uint8))
+
+
+def masked_and(party: Party, x: Bits, y: Bits) -> Tensor:
+    """Step 1 for bits."""
+    z = (y.own ^ y.other).bitwise_and_(x.own)
+    z ^= x.other & y.own
+    return mask_bits(party, z)
+
+
+def mask_bits(party: Party, z: Tensor) -> Tensor:
+    """`mask` for bits."""
+    op = party.step()
+    return z ^ party.bits(party.index, op, _ZERO, z.shape) ^ party.bits(party.next, op, _ZERO, z.shape)

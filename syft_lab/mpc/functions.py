@@ -1,0 +1,191 @@
+"""Functions of shared fixed-point numbers, made of the protocols: what each party does, alike.
+
+``x`` and ``y`` are `Shared` with ``f`` fraction bits. Sources and error bounds: docs/mpc.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from syft_lab.mpc.aby3 import convert, decompose
+from syft_lab.mpc.aby3.multiply import Bilinear, masked, multiply
+from syft_lab.mpc.aby3.shares import Shared, add, joined, plus, sub
+from syft_lab.mpc.aby3.truncate import truncate
+from syft_lab.mpc.party import Party
+
+NORMAL = 32  # bits of a positive number that is normalised
+FINE = 29  # fraction bits of numbers up to 4, whose products stay below 2^61
+EXP_LOWEST, EXP_HALVINGS = -20.0, 8
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The functions at one party: ``f`` fraction bits, and ``k`` bits in which differences of numbers lie."""
+
+    party: Party
+    f: int
+    k: int
+
+    # Products
+
+    def product(self, x: Shared, y: Shared, bilinear: Bilinear = torch.mul) -> Shared:
+        """x·y, or another bilinear map of both; error of at most 2^−f."""
+        return truncate(self.party, masked(self.party, x, y, bilinear), self.f)
+
+    def scaled(self, x: Shared, factor: float) -> Shared:
+        """x times a number that everybody knows."""
+        if factor == int(factor):
+            return x.map(lambda t: t * int(factor))
+        bits = self.f
+        return truncate(self.party, x.map(lambda t: t * round(factor * 2.0**bits)), bits)
+
+    def constant(self, x: Shared, number: float) -> Shared:
+        """x plus a number that everybody knows."""
+        return plus(self.party, x, round(number * 2.0**self.f))
+
+    # Comparisons: zeros and ones, without fraction bits
+
+    def negative(self, x: Shared) -> Shared:
+        """x < 0."""
+        return convert.negative(self.party, x, self.k)
+
+    def absolute(self, x: Shared) -> Shared:
+        """|x|."""
+        return sub(x, convert.choose(self.party, x, [x], self.k)[0].map(lambda t: 2 * t))
+
+    def relu(self, x: Shared) -> Shared:
+        """x where it is positive, else 0."""
+        return sub(x, convert.choose(self.party, x, [x], self.k)[0])
+
+    def larger(self, x: Shared, y: Shared) -> Shared:
+        """The larger of each two."""
+        difference = sub(x, y)
+        return sub(x, convert.choose(self.party, difference, [difference], self.k)[0])
+
+    def largest(self, x: Shared, dim: int) -> Shared:
+        """The largest along a dimension, which vanishes; ⌈log2 n⌉ comparisons one after the other."""
+        return self._tournament([x.map(lambda t: t.movedim(dim, 0))])[0]
+
+    def which_largest(self, x: Shared, dim: int) -> tuple[Shared, Shared]:
+        """The largest, and its place (of equal ones the first), as a whole number."""
+        front = x.map(lambda t: t.movedim(dim, 0))
+        places = torch.arange(front.own.shape[0], device=front.own.device).view(-1, *[1] * (front.own.dim() - 1))
+        where = plus(self.party, front.map(torch.zeros_like), places.expand(front.own.shape))
+        best, place = self._tournament([front, where])
+        return best, place
+
+    def _tournament(self, rivals: list[Shared]) -> list[Shared]:
+        """Neighbours along the first dimension are compared by the first of ``rivals``; the others go with it."""
+        while (count := rivals[0].own.shape[0]) > 1:
+            even = count // 2 * 2
+            first, second, rest = ([_rows(x, rows) for x in rivals]
+                                   for rows in (slice(0, even, 2), slice(1, even, 2), slice(even, None)))  # fmt: skip
+            differences = [sub(a, b) for a, b in zip(first, second, strict=True)]
+            taken = convert.choose(self.party, differences[0], differences, self.k)
+            won = [sub(a, t) for a, t in zip(first, taken, strict=True)]
+            rivals = [joined(a, r) for a, r in zip(won, rest, strict=True)]
+        return [x.map(lambda t: t[0]) for x in rivals]
+
+    def where(self, condition: Shared, x: Shared, y: Shared) -> Shared:
+        """x where the condition (zeros and ones) is 1, else y."""
+        return add(y, multiply(self.party, condition, sub(x, y)))
+
+    # By series and by Newton's method, with more fraction bits inside
+
+    def exp(self, x: Shared) -> Shared:
+        """e^x for x ≤ 0, as (1 + y + y²/2)^256 with y = x/256; below −20 it is that of −20."""
+        lowest = self.constant(x, -EXP_LOWEST)
+        clipped = sub(x, convert.choose(self.party, lowest, [lowest], self.k)[0])
+        y = clipped.map(lambda t: t << (FINE - self.f - EXP_HALVINGS))
+        power = plus(self.party, add(y, self._fine(y, y, FINE + 1)), 1 << FINE)
+        for _ in range(EXP_HALVINGS - 1):
+            power = self._fine(power, power)
+        return self._fine(power, power, 2 * FINE - self.f)
+
+    def _fine(self, x: Shared, y: Shared, drop: int = FINE) -> Shared:
+        """x·y with ``FINE`` fraction bits each, less ``drop`` of those of the product."""
+        return truncate(self.party, masked(self.party, x, y), drop)
+
+    def sigmoid(self, x: Shared) -> Shared:
+        """1 / (1 + e^−x): of −|x|, and 1 less that where x is positive."""
+        negative, minus = self._signed(x)
+        falling = self.exp(minus)
+        u = plus(self.party, falling.map(lambda t: t << (FINE - self.f - 1)), 1 << (FINE - 1))  # half of 1 + e^−|x|
+        positive = truncate(self.party, self._inverse(u), FINE - self.f + 1)
+        # where x < 0: 1 − positive
+        turned = self.constant(positive.map(lambda t: -2 * t), 1.0)
+        return add(positive, multiply(self.party, negative, turned))
+
+    def softmax(self, x: Shared, dim: int) -> Shared:
+        """e^x over its sum along a dimension, the largest x taken off first."""
+        top = self.largest(x, dim).map(lambda t: t.unsqueeze(dim))
+        powers = self.exp(sub(x, top))
+        return self.divide(powers, powers.map(lambda t: t.sum(dim, keepdim=True)), positive=True)
+
+    def divide(self, y: Shared, x: Shared, positive: bool = False) -> Shared:
+        """y / x, for 2^−f ≤ |x| < 2^(31−f) and a quotient in range; ``positive``: x is known to be."""
+        if not positive:
+            negative, minus = self._signed(x)
+            x = minus.map(torch.neg)
+            y = sub(y, multiply(self.party, negative, y).map(lambda t: 2 * t))
+        u, factor = self._normal(x)
+        part = truncate(self.party, masked(self.party, y, self._inverse(u)), FINE)
+        return truncate(self.party, masked(self.party, part, factor), NORMAL - self.f)
+
+    def reciprocal(self, x: Shared) -> Shared:
+        """1/x; see `divide`."""
+        one = plus(self.party, x.map(torch.zeros_like), torch.full_like(x.own, 1 << self.f))
+        return self.divide(one, x)
+
+    def inverse_root(self, x: Shared) -> Shared:
+        """1/√x, for 2^−f ≤ x < 2^(31−f)."""
+        u, root = self._normal(x, even=True)
+        w = plus(self.party, self._times(u, -1.25), round(2.2 * 2**FINE))
+        for _ in range(3):
+            square = self._fine(w, w)
+            rest = plus(self.party, self._fine(u, square).map(torch.neg), 3 << FINE)
+            w = self._fine(w, rest, FINE + 1)
+        return truncate(self.party, masked(self.party, w, root), FINE + NORMAL // 2 - self.f - self.f // 2)
+
+    def _signed(self, x: Shared) -> tuple[Shared, Shared]:
+        """Whether x < 0, and −|x|."""
+        negative = self.negative(x)
+        return negative, sub(multiply(self.party, negative, x).map(lambda t: 2 * t), x)
+
+    def _times(self, x: Shared, factor: float) -> Shared:
+        bits = 8
+        return truncate(self.party, x.map(lambda t: t * round(factor * 2**bits)), bits)
+
+    def _inverse(self, u: Shared) -> Shared:
+        """1/u for 1/2 ≤ u ≤ 1, both with ``FINE`` fraction bits: a line, off by at most 0.086, which is squared three times."""
+        w = plus(self.party, u.map(lambda t: -2 * t), round(2.9142 * 2**FINE))
+        for _ in range(3):
+            w = self._fine(w, plus(self.party, self._fine(u, w).map(torch.neg), 2 << FINE))
+        return w
+
+    def _normal(self, x: Shared, even: bool = False) -> tuple[Shared, Shared]:
+        """u = x·2^s / 2^32 in [1/2, 1), with ``FINE`` fraction bits, and 2^s; with ``even`` 4^s, in [1/4, 1), and 2^s.
+
+        The highest bit is found by a prefix ∨; a power of two is a sum over its steps, each of which becomes a number.
+        """
+        shape, count = x.own.shape, x.own.numel()
+        above = decompose.any_above(self.party, decompose.decompose(self.party, x, NORMAL))
+        steps = convert.numbers(self.party, above, count)
+
+        def power(of: Callable[[int], int]) -> Shared:
+            values = [of(NORMAL - 1 - j) for j in range(NORMAL)]
+            weights = [values[0], *(b - a for a, b in pairwise(values))]
+            column = torch.tensor(weights, device=x.own.device).view(-1, 1)
+            return steps.map(lambda t: (t * column).sum(0).view(shape))
+
+        factor = power((lambda s: 4 ** (s // 2)) if even else (lambda s: 2**s))
+        u = truncate(self.party, masked(self.party, x, factor), NORMAL - FINE)
+        return u, power(lambda s: 2 ** (s // 2)) if even else factor
+
+
+def _rows(x: Shared, rows: slice) -> Shared:
+    return Shared(x.own[rows], x.other[rows])

@@ -1,0 +1,210 @@
+"""One of the parties of a run: whom it talks to, what it draws with whom, and an exact count of what it sent.
+
+The parties run the same program in lock-step. Party i holds the keys i and i + 1 (modulo 3), and shares of the same
+numbers: so key i is known to the parties i − 1 and i. A message is one tensor, after a head with the run, the number of the
+message on this link, the round, and the length: what was dropped, repeated, swapped, cut or left over from another run is
+an error, and ends the run.
+
+The round of a message is one more than the latest that its sender had heard of: at the end the highest is the number of
+messages that had to wait for each other, which is what a network's latency is multiplied with.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from syft_lab.errors import PartnerError
+from syft_lab.mpc.randomness import FRESH_BYTES, KEY_BYTES, Stream, fresh, run_key
+
+PARTIES = 3
+WAIT_SECONDS = 30.0
+VERSION = b"syft-lab mpc 1\0\0"
+HELLO_BYTES = len(VERSION) + FRESH_BYTES + KEY_BYTES
+_HEAD = struct.Struct("<16sIIQ")
+_NO_RUN = bytes(16)
+
+
+class Link(Protocol):
+    """An authenticated, ordered way to one partner. All three raise PartnerError, without its name, where it is broken."""
+
+    def send(self, head: bytes, body: memoryview) -> None:
+        """Send a message; ``body`` must stay as it is until it has left."""
+
+    def receive(self, into: memoryview, timeout: float) -> bytes:
+        """Wait for a message whose body fills ``into``; gives its head."""
+
+    def close(self) -> None:
+        """End it; the partner hears of that."""
+
+
+@dataclass
+class Counts:
+    """What one party sent. ``rounds`` are those that the party has heard of."""
+
+    bytes: int = 0
+    messages: int = 0
+    rounds: int = 0
+
+
+@dataclass
+class _Side:
+    """One direction and the other of a link: how many messages, and those that are due before the next."""
+
+    sent: int = 0
+    received: int = 0
+    due: deque[Callable[[], None]] = field(default_factory=deque)
+
+
+@dataclass
+class Party:
+    """Party ``index`` of three, on ``device``. Made by `join`."""
+
+    index: int
+    names: Sequence[str]
+    links: Mapping[int, Link]
+    streams: Mapping[int, Stream]
+    run: bytes
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    timeout: float = WAIT_SECONDS
+    online: Counts = field(default_factory=Counts)
+    prepared: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self._counts, self._step = self.online, 0
+        self._sides = {i: _Side() for i in self.links}
+
+    @property
+    def next(self) -> int:
+        """The party after this one, which holds the share that this one lacks and its own second."""
+        return (self.index + 1) % PARTIES
+
+    @property
+    def previous(self) -> int:
+        """The party before this one."""
+        return (self.index - 1) % PARTIES
+
+    def step(self) -> int:
+        """The number of the next operation: the name of its masks."""
+        self._step += 1
+        return self._step
+
+    @contextmanager
+    def preparing(self) -> Iterator[None]:
+        """What is sent here does not depend on inputs: it is counted apart."""
+        before, self._counts = self._counts, self.prepared
+        try:
+            yield
+        finally:
+            self._counts = before
+
+    # Draws
+
+    def words(self, key: int, op: int, slot: int, shape: Sequence[int]) -> Tensor:
+        """Uniform int64 numbers that both holders of ``key`` draw alike."""
+        return self.streams[key].words(op, slot, shape, self.device)
+
+    def bits(self, key: int, op: int, slot: int, shape: Sequence[int]) -> Tensor:
+        """Uniform bytes, as uint8: bits in planes."""
+        raw = self.streams[key].bytes(op, slot, math.prod(shape))
+        return torch.from_numpy(raw).view(tuple(shape)).to(self.device)
+
+    # Messages
+
+    def send(self, to: int, tensor: Tensor) -> None:
+        """Send a tensor, which must not be written to afterwards."""
+        body = memoryview(tensor.detach().contiguous().cpu().numpy()).cast("B") if tensor.numel() else memoryview(b"")
+        side = self._sides[to]
+        side.sent += 1
+        counts = self._counts
+        counts.bytes += body.nbytes
+        counts.messages += 1
+        with self._naming(to):
+            self.links[to].send(_HEAD.pack(self.run, side.sent, counts.rounds + 1, body.nbytes), body)
+
+    def receive(self, source: int, shape: Sequence[int], dtype: torch.dtype = torch.int64) -> Tensor:
+        """The tensor that a partner sends next. Raises PartnerError, with its name, for anything else, or after a while."""
+        return self.later(source, shape, dtype)()
+
+    def later(self, source: int, shape: Sequence[int], dtype: torch.dtype = torch.int64) -> Callable[[], Tensor]:
+        """The same, but what it gives waits: it is taken when it, or a message after it, is asked for."""
+        side, counts = self._sides[source], self._counts
+        found: list[Tensor] = []
+
+        def take() -> Tensor:
+            while not found:
+                side.due.popleft()()
+            return found[0]
+
+        def read() -> None:
+            found.append(self._read(source, side, counts, shape, dtype))
+
+        side.due.append(read)
+        return take
+
+    def _read(self, source: int, side: _Side, counts: Counts, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        found = torch.empty(tuple(shape), dtype=dtype)
+        raw = memoryview(found.numpy().reshape(-1)).cast("B") if found.numel() else memoryview(bytearray())
+        side.received += 1
+        with self._naming(source):
+            head = self.links[source].receive(raw, self.timeout)
+            if len(head) != _HEAD.size:
+                raise PartnerError("sent a message without its head")
+            run, number, round_, size = _HEAD.unpack(head)
+            if (run, number, size) != (self.run, side.received, raw.nbytes):
+                raise PartnerError("sent a message of another step, or of another run")
+        counts.rounds = max(counts.rounds, round_)
+        return found.to(self.device)
+
+    def close(self) -> None:
+        """Leave the run; whoever waits for this party hears of it."""
+        for link in self.links.values():
+            link.close()
+
+    @contextmanager
+    def _naming(self, other: int) -> Iterator[None]:
+        try:
+            yield
+        except PartnerError as error:
+            raise PartnerError(f"{self.names[other]} {error}; the run ended, and nothing was opened") from None
+
+
+def join(
+    index: int,
+    names: Sequence[str],
+    links: Mapping[int, Link],
+    device: torch.device | str = "cpu",
+    timeout: float = WAIT_SECONDS,
+    log: bool = False,
+) -> Party:
+    """Agree with the partners on fresh keys, and begin a run.
+
+    Each party sends to the others its version of the protocols, 16 fresh bytes, the same to both, and to the one before it
+    half of a key; the links keep them secret. With ``log`` a mask that is drawn twice is an error.
+    """
+    salt, secret = fresh(), fresh(KEY_BYTES)
+    party = Party(index, names, links, {}, _NO_RUN, torch.device(device), timeout)
+    for other in links:
+        mine = VERSION + salt + (secret if other == party.previous else bytes(KEY_BYTES))
+        party.send(other, torch.frombuffer(bytearray(mine), dtype=torch.uint8))
+    salts, secrets = [salt] * PARTIES, {index: secret}
+    for other in links:
+        heard = bytes(party.receive(other, (HELLO_BYTES,), torch.uint8).cpu().numpy())
+        if not heard.startswith(VERSION):
+            raise PartnerError(
+                f"{names[other]} has another version of the protocols: bring all to the same release of Syft Lab"
+            )
+        salts[other] = heard[len(VERSION) :][:FRESH_BYTES]
+        if other == party.next:
+            secrets[other] = heard[-KEY_BYTES:]
+    streams = {key: Stream(run_key(value, salts, f"key {key}"), set() if log else None) for key, value in secrets.items()}
+    run = run_key(b"".join(salts), salts, "run")
+    return Party(index, names, links, streams, run, torch.device(device), timeout)

@@ -1,0 +1,72 @@
+"""Functions against torch, over the domains that docs/mpc.md states, with its bounds."""
+
+import pytest
+import torch
+
+from syft_lab.mpc import sharing
+from syft_lab.mpc.functions import Fixed
+from tests.parties import compute
+
+UNIT = 2.0**-sharing.FRACTION
+
+
+def kept(x):
+    """As shares hold it."""
+    return sharing.decode(sharing.encode(x))
+
+
+@pytest.mark.parametrize(("name", "low", "high", "bound"), [
+    ("exp", -20.0, 0.0, 1e-5), ("sigmoid", -30.0, 30.0, 1e-5), ("relu", -4000.0, 4000.0, 0), ("absolute", -4000.0, 4000.0, 0)])  # fmt: skip
+def test_functions_are_within_their_bounds(name, low, high, bound):
+    x = kept(
+        torch.cat(
+            [torch.linspace(low, high, 4001).double(), torch.tensor([low, high, 0.0, UNIT if high else 0.0, -UNIT]).double()]
+        )
+    )
+    found, _ = compute(getattr(Fixed, name), x)
+    expected = {"absolute": torch.abs}.get(name, getattr(torch, name, None))(x)
+    assert (found - expected).abs().max() <= bound
+
+
+def test_exp_below_its_domain_is_nearly_nothing():
+    found, _ = compute(Fixed.exp, torch.tensor([-20.0, -100.0, -4000.0]))
+    assert found.abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_reciprocals_are_right_for_small_and_for_large_numbers(sign):
+    """CrypTen's go wrong in silence outside ±500."""
+    x = kept(sign * torch.logspace(-3.3, 3.6, 3000).double())
+    found, _ = compute(Fixed.reciprocal, x)
+    exact = 1 / x
+    assert ((found - exact).abs() <= 3 * UNIT + 3e-5 * exact.abs()).all()
+
+
+def test_quotients_and_roots():
+    x, y = kept(torch.logspace(-3, 3.5, 2000).double()), kept(torch.linspace(-30, 30, 2000).double())
+    found, _ = compute(Fixed.divide, y, kept(x + 0.1))
+    exact = y / kept(x + 0.1)
+    assert ((found - exact).abs() <= 3 * UNIT * (1 + 1 / kept(x + 0.1)) + 3e-5 * exact.abs()).all()
+    found, _ = compute(Fixed.inverse_root, x)
+    assert ((found - x.rsqrt()).abs() <= 2 * UNIT + 1e-5 * x.rsqrt()).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
+def test_the_largest_and_its_first_place(count):
+    x = torch.randint(-3, 4, (50, count)).double()
+    found, _ = compute(lambda f, s: f.largest(s, 1), x)
+    assert torch.equal(found, x.amax(1))
+    place, _ = compute(lambda f, s: f.which_largest(s, 1)[1].map(lambda t: t << f.f), x)
+    assert torch.equal(place.long(), (x == x.amax(1, keepdim=True)).int().argmax(1))
+
+
+def test_softmax_of_many_and_of_far_apart():
+    x = torch.cat([torch.randn(20, 100).double() * 5, torch.linspace(-2000, 2000, 100).double().repeat(2, 1)])
+    found, _ = compute(lambda f, s: f.softmax(s, 1), x)
+    assert (found - kept(x).softmax(1)).abs().max() <= 2e-4
+    assert (found.sum(1) - 1).abs().max() <= 1e-3
+
+
+def test_powers_of_what_is_public_cost_no_message():
+    _, parties = compute(lambda f, s: f.constant(f.scaled(s, 4.0), 2.5), torch.randn(10))
+    assert [p.online.bytes for p in parties] == [0, 0, 0]

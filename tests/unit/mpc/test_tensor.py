@@ -1,0 +1,132 @@
+"""torch's operations and unmodified modules on shares, against torch."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from syft_lab import errors
+from syft_lab.mpc import sharing
+from syft_lab.mpc.functions import Fixed
+from syft_lab.mpc.tensor import TABLE, Share
+from syft_lab.mpc.tensor import run as run_shares
+from tests.models import resnet18
+from tests.parties import FRACTION, K, on_shares, opened, run
+
+X, Y = torch.linspace(-3, 3, 24).view(4, 6), torch.linspace(2, -2, 24).view(4, 6) + 0.1
+OPS = {
+    "arithmetic": lambda x, y: (x * y - x / 4 + 2 - 3 * y) * 0.5,
+    "the tour's": lambda x, y: (x * y).sum() / 100,
+    "views": lambda x, y: torch.cat([x.t()[1:, ::2], y.reshape(6, 4)[:5, :2]]).unsqueeze(0).expand(2, 10, 2).permute(2, 0, 1),
+    "products": lambda x, y: x @ y.t() + torch.einsum("ij,ij->i", x, y) + F.linear(x, y)[:, 0],
+    "public weights": lambda x, y: x @ torch.arange(12.0).view(6, 2) + F.linear(y, torch.eye(6))[:, :2],
+    "reductions": lambda x, y: x.mean(1) + y.sum(1) + x.amax(1) + y.max(1)[0] + x.max() - y.mean() + x.cumsum(1)[:, 3],
+    "comparisons": lambda x, y: torch.where(x < y, x, y) + torch.where(x >= 0.5, x, torch.zeros(())) + (x > y).float() + (x <= 0),
+    "elementwise": lambda x, y: x.relu() + y.abs() + x.clamp(-1, 1) + torch.maximum(x, y) + torch.minimum(x, y) + y.sigmoid() + x**2,
+    "division": lambda x, y: x / (y.abs() + 0.5) + (y**2 + 1).rsqrt() + (x**2 + 0.5).reciprocal(),
+    "softmax": lambda x, y: (x * 3).softmax(1) + y.softmax(0),
+    "in place": lambda x, y: (x + y).relu_().add_(1).mul_(2),
+    "indices": lambda x, y: x[torch.tensor([2, 0]), 1] + y[[1, 3]][:, 2] + x[-1, :2],
+    "relu6": lambda x, y: F.relu6(x * 4) + F.hardtanh(y),
+    "which": lambda x, y: x.argmax(1) + (x + y > 0).sum(1),
+    "pools": lambda x, y: F.avg_pool2d(x.view(1, 1, 4, 6), 2) + F.adaptive_avg_pool2d(y.view(1, 1, 4, 6), (2, 3))
+    + F.max_pool2d(x.view(1, 1, 4, 6), 3, 2, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_operations_give_what_torch_gives(name):
+    found, _ = on_shares(OPS[name], X, Y)
+    expected = OPS[name](X, Y)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= 2e-4
+
+
+def infer(net, x):
+    """A module with all of its numbers shared, on a shared input."""
+    state = {**dict(net.named_parameters()), **{n: b for n, b in net.named_buffers() if b.is_floating_point()}}
+
+    def work(party, image, *shares):
+        fixed = Fixed(party, FRACTION, K)
+        weights = {n: Share(s, fixed) for n, s in zip(state, shares, strict=True)}
+        return run_shares(copy.deepcopy(net), Share(image, fixed), parameters=weights).shared  # one each: this is one process
+
+    answers, parties = run(work, sharing.encode(x), *map(sharing.encode, state.values()))
+    with torch.no_grad():
+        return sharing.decode(opened(answers)), net(x), parties
+
+
+@pytest.mark.parametrize("what", ["mlp", "lenet", "resnet18"])
+def test_unmodified_modules_run_on_shares(what):
+    torch.manual_seed(0)
+    net, x = {
+        "mlp": lambda: (nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Dropout(), nn.Linear(30, 5), nn.Softmax(1)), torch.randn(4, 20)),
+        "lenet": lambda: (nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
+                                        nn.Linear(84, 10)), torch.randn(2, 1, 28, 28)),
+        "resnet18": lambda: (resnet18(10), torch.randn(1, 3, 32, 32)),
+    }[what]()  # fmt: skip
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    found, expected, _ = infer(net.eval(), x)
+    assert (found - expected).abs().max() <= 2e-3 * expected.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize(("work", "said"), [
+    (lambda x, y: x.log(), "aten.log.default"), (lambda x, y: x.item(), "open"), (lambda x, y: x[x > 0], "where"),
+    (lambda x, y: 1 if (x > 0).all() else 0, "aten.all"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
+    (lambda x, y: x.sort(), "max and argmax"), (lambda x, y: x**0.5, "2, 3 and 4"), (lambda x, y: x.t().add_(1), "view"),
+    (lambda x, y: nn.BatchNorm1d(6).train()(x), r"model.eval\(\)"), (lambda x, y: x.int(), "rounding"),
+    (lambda x, y: F.conv1d(x.unsqueeze(0), y.unsqueeze(0)), "conv2d"), (lambda x, y: x.numpy(), "open them"), (lambda x, y: x.sum().tolist(), "open them")])  # fmt: skip
+def test_what_shares_do_not_have_is_refused_by_name(work, said):
+    with pytest.raises((errors.RefusedOpError, errors.UsageError, RuntimeError), match=said):
+        on_shares(work, X, Y)
+
+
+@pytest.mark.parametrize("work", [lambda x, y: x @ y, lambda x, y: x + y[:3], lambda x, y: x.view(5, 5)])
+def test_shapes_that_do_not_match_are_as_wrong_as_in_torch(work):
+    with pytest.raises(RuntimeError):
+        work(X, Y)
+    with pytest.raises(RuntimeError):
+        on_shares(work, X, Y)
+
+
+def test_the_docs_list_the_operations():
+    page = (Path(__file__).parents[3] / "docs" / "mpc.md").read_text()
+    listed = page.partition("this list is complete -->")[2].partition("<!-- end -->")[0].split()
+    assert listed == sorted({str(func).split(".")[1] for func in TABLE})
+
+
+def test_sums_of_products_are_truncated_once_and_relu_goes_with_them():
+    """Eight rounds in all, and after a max-pooling there is a quarter of the ReLU."""
+    x, y = X.view(1, 1, 4, 6), Y.view(1, 1, 4, 6)
+    _, parties = on_shares(lambda a, b: (a * b + b * b + a + 1).relu(), x, y)
+    assert max(p.online.rounds for p in parties) == 8
+    assert parties[0].online.bytes == (64 * 2 + 1 + 85 + 32 + 2) * 24 // 8
+    found, parties = on_shares(lambda a, b: F.max_pool2d((a * b).relu(), 2), x, y)
+    assert (found - F.max_pool2d((x * y).relu(), 2)).abs().max() <= 1e-5
+    _, apart = on_shares(lambda a, b: F.max_pool2d((a * b).relu() + 0, 2), x, y)
+    assert parties[0].online.bytes < apart[0].online.bytes
+
+
+def test_shares_of_two_runs_do_not_mix():
+    kept = {}
+
+    def keep(party, x):
+        kept[party.index] = Share(x, Fixed(party, FRACTION, K))
+        return x
+
+    run(keep, torch.arange(3))
+    with pytest.raises(errors.UsageError, match="two federations"):
+        run(lambda party, x: Share(x, Fixed(party, FRACTION, K)) + kept[party.index], torch.arange(3))
+
+
+def test_what_is_printed_tells_no_number():
+    found = []
+    run(lambda party, x: found.append(repr(Share(x, Fixed(party, FRACTION, K)))), torch.tensor([42 << FRACTION]))
+    assert sorted(found)[0] == "Share(party 0, (1,), torch.float32)"
