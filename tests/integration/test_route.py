@@ -1,10 +1,9 @@
-"""Clicks while a cell runs, on the versions of ipykernel that people have: each in a small environment of its own."""
+"""Clicks while a cell runs, on the versions of ipykernel that people have: each in a folder before the others on the path."""
 
 import os
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 import pytest
@@ -38,20 +37,19 @@ BUSY = {
 }
 
 
-def environment(version: str) -> Path:
-    """A Python with this ipykernel and nothing else, made once; the newest is the one that runs the tests."""
+def environment(version: str) -> dict[str, str]:
+    """What makes a kernel this version, installed once; the newest is the one that runs the tests."""
     if version == "newest":
-        return Path(sys.executable)
+        return dict(os.environ)
     folder = CACHE / version
-    python = folder / "bin" / "python"
     if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"ipykernel=={version}"]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade",
+                   "--target", str(folder), f"ipykernel=={version}", "nest-asyncio"]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         if done.returncode:
             pytest.skip(f"ipykernel {version} can't be installed here: {done.stderr.strip().splitlines()[-1][:200]}")
         (folder / "ready").touch()
-    return python
+    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
 @pytest.fixture(params=["7.0.1", "7.3.0", "newest", "6.31.0"])
@@ -59,11 +57,13 @@ def kernel(request, tmp_path):
     manager = KernelManager()
     manager._kernel_spec = None
     spec = manager.kernel_spec
-    spec.argv = [str(environment(request.param)), "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
-    manager.start_kernel(cwd=str(tmp_path), env=dict(os.environ))
+    spec.argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    manager.start_kernel(cwd=str(tmp_path), env=environment(request.param))
     client = manager.blocking_client()
     client.start_channels()
     client.wait_for_ready(timeout=60)
+    version = run(client, "import ipykernel; print(ipykernel.__version__)").strip()
+    assert request.param in ("newest", version)
     yield request.param, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
