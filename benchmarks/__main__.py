@@ -18,8 +18,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--rounds", type=int, default=1, help="times as many measurements")
     parser.add_argument("--device", default="cpu", help="where aby3 computes, such as cuda:0")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="how much longer each message of aby3 takes: a far network")
     parsed = parser.parse_args()
-    more = {"aby3": {"device": parsed.device}}
+    more = {"aby3": {"device": parsed.device, "delay_ms": parsed.delay_ms}}
     rows = [
         row
         for name in parsed.areas or AREAS

@@ -13,6 +13,7 @@ import itertools
 import multiprocessing as mp
 import os
 import resource
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -95,7 +96,28 @@ def _state(module: nn.Module | None) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **{n: b for n, b in module.named_buffers() if b.is_floating_point()}}
 
 
-def serve(pipe: Any, index: int, secrets: list[tuple[str, bytes]], device: str) -> None:
+class Delayed:
+    """A link on which each message takes ``seconds`` longer: a far network's latency, with this machine's bandwidth."""
+
+    def __init__(self, link: parties.Link, seconds: float) -> None:
+        self._link, self._seconds = link, seconds
+
+    def send(self, head: bytes, body: memoryview) -> None:
+        """See `party.Link`."""
+        self._link.send(head + struct.pack("d", time.monotonic()), body)  # one clock for all processes of a machine
+
+    def receive(self, into: memoryview, timeout: float) -> bytes:
+        """See `party.Link`."""
+        head = self._link.receive(into, timeout)
+        time.sleep(max(0.0, struct.unpack("d", head[-8:])[0] + self._seconds - time.monotonic()))
+        return head[:-8]
+
+    def close(self) -> None:
+        """See `party.Link`."""
+        self._link.close()
+
+
+def serve(pipe: Any, index: int, secrets: list[tuple[str, bytes]], device: str, delay: float) -> None:
     """One party: answers each name of a work with its part of the result, and what it took."""
     torch.set_num_threads(1)
     malloc = ctypes.CDLL(None)
@@ -105,7 +127,9 @@ def serve(pipe: Any, index: int, secrets: list[tuple[str, bytes]], device: str) 
     keys = [Keys(*secret) for secret in secrets]
     mesh = Mesh(index, keys[index], [k.public for k in keys])
     pipe.send(mesh.ports)
-    links = mesh.connect(pipe.recv())
+    links: dict[int, parties.Link] = dict(mesh.connect(pipe.recv()))
+    if delay:
+        links = {other: Delayed(link, delay) for other, link in links.items()}
     pipe.send("up")
     while True:
         asked = pipe.recv()
@@ -142,15 +166,18 @@ MARKS = {
 }
 
 
-def run(rounds: int = 1, device: str = "cpu") -> list[Row]:
-    """All works; each several times, the best counts, for three processes on two cores disturb each other."""
+def run(rounds: int = 1, device: str = "cpu", delay_ms: float = 0.0) -> list[Row]:
+    """All works; each several times, the best counts, for three processes on two cores disturb each other.
+
+    With ``delay_ms`` each message takes so much longer: 20 make a round trip of 40, as between far cities.
+    """
     keys = [Keys.generate() for _ in NAMES]
     secrets = [(k.curve_secret, k._seed) for k in keys]
     context = mp.get_context("spawn")
     pipes, processes = [], []
     for index in range(len(NAMES)):
         ours, theirs = context.Pipe()
-        worker = context.Process(target=serve, args=(theirs, index, secrets, device), daemon=True)
+        worker = context.Process(target=serve, args=(theirs, index, secrets, device, delay_ms / 1000), daemon=True)
         worker.start()
         pipes.append(ours)
         processes.append(worker)
