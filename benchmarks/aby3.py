@@ -32,7 +32,7 @@ from syft_lab.mpc.aby3.open import reveal
 from syft_lab.mpc.aby3.shares import Shared, add_to
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.links import Mesh
-from syft_lab.mpc.tensor import Share
+from syft_lab.mpc.share import Share
 from syft_lab.mpc.tensor import run as run_shares
 from tests.models import resnet18
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from syft_lab.errors import PartnerError
-from syft_lab.mpc import links, sharing
+from syft_lab.mpc import links, sharing, tensor  # noqa: F401 - the rules
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.party import join
-from syft_lab.mpc.tensor import Share
+from syft_lab.mpc.share import Share
 
 NAMES = ("alice", "bob", "carol")
 FRACTION, K = sharing.FRACTION, 32

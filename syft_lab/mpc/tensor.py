@@ -1,151 +1,23 @@
-"""`Share`: a torch tensor whose values are split among three owners; torch's operations on it run the protocols.
-
-Each party runs the same program on its `Share`s. Below autograd and modules there are only aten operations, and `TABLE` has a
-function for each that works on shares: so modules run unmodified. Its downsides are those of any wrapper: what looks at values
-(print, bool, item) is refused, and so is what is not in the table, by name.
-
-Numbers are fixed-point (float32 to torch); zeros, ones and places, which comparisons give, are whole (bool, int64).
-"""
+"""What torch does to `Share`s: a function for each aten operation, in one table. Each party runs the same program."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from syft_lab import ops
 from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.mpc import ring, sharing
-from syft_lab.mpc.aby3 import convert
 from syft_lab.mpc.aby3.multiply import masked, multiply
 from syft_lab.mpc.aby3.shares import Shared, add, constant, sub
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
+from syft_lab.mpc.share import TABLE, Product, Rectified, Rule, Share, rule
 
 aten = torch.ops.aten
-Rule = Callable[..., Any]
-TABLE: dict[Any, Rule] = {}
-
-
-class Product(NamedTuple):
-    """A product before its truncation: this party's masked part, with 2f fraction bits. Sums of such are truncated once."""
-
-    part: Tensor
-
-
-class Rectified(NamedTuple):
-    """The larger of ``of`` and 0, put off: it goes together with a truncation, and after max-pooling there is less of it."""
-
-    of: Shared | Product
-
-
-State = Shared | Product | Rectified
-
-
-class Share(torch.Tensor):
-    """One party's part of a tensor: its ``state``, and ``fixed``, the functions of its run."""
-
-    state: State
-    fixed: Fixed
-    viewed: bool
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-    @staticmethod
-    def __new__(cls: type[Share], state: State, fixed: Fixed, dtype: torch.dtype = torch.float32) -> Share:
-        """A wrapper around shares (int64, any shape); ``dtype`` is what it says it is."""
-        own = state.of[0] if isinstance(state, Rectified) else state[0]
-        made: Share = torch.Tensor._make_wrapper_subclass(cls, own.shape, dtype=dtype, device=own.device)
-        made.state, made.fixed, made.viewed = state, fixed, False
-        return made
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """What `__new__` did."""
-
-    @property
-    def shared(self) -> Shared:
-        """Its shares; what was put off is done now, by all parties alike."""
-        state, fixed = self.state, self.fixed
-        if isinstance(state, Product):
-            state = truncate(fixed.party, state.part, fixed.f)
-        elif isinstance(state, Rectified):
-            of = state.of
-            state = convert.rectify(fixed.party, of.part, fixed.f, fixed.k) if isinstance(of, Product) else fixed.relu(of)
-        self.state = state
-        return state
-
-    @property
-    def whole(self) -> bool:
-        """Whether it has no fraction bits."""
-        return not self.dtype.is_floating_point
-
-    def __repr__(self, **_: Any) -> str:
-        return f"Share(party {self.fixed.party.index}, {tuple(self.shape)}, {self.dtype})"
-
-    def __bool__(self) -> bool:
-        raise RefusedOpError("a shared condition can't decide what Python does next; use torch.where")
-
-    def numpy(self, **_: Any) -> Any:
-        """Refused: nobody has the values."""
-        raise RefusedOpError("no party has the values of shares: open them with the federation first")
-
-    item = tolist = __array__ = numpy
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        schema = func._schema
-        if schema.is_mutable:
-            return _write(func, args, kwargs or {})
-        rule = TABLE.get(func)
-        if rule is None:
-            raise RefusedOpError(f"{func} has no rule for shares{_near(str(func))}; docs/mpc.md lists what has")
-        made = rule(*args, **(kwargs or {}))
-        if schema.returns[0].alias_info is not None and isinstance(args[0], Share):
-            args[0].viewed = made.viewed = True
-        return made
-
-
-def _write(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Share:
-    """In place: the share takes the new value, unless others look at the old one."""
-    target = args[0]
-    if not isinstance(target, Share) or target.viewed:
-        raise RefusedOpError(
-            f"{func} would write to a view, or to a tensor that has views; use the operation that makes a new one"
-        )
-    made = Share.__torch_dispatch__(ops.functional(func), (), args, kwargs)
-    if made.shape != target.shape:
-        raise RefusedOpError(f"{func} would change the shape from {tuple(target.shape)} to {tuple(made.shape)}")
-    target.state = made.state
-    return target
-
-
-_OPEN, _SIZE, _BEST = (
-    "open it with the federation first",
-    "its size would tell of values; use torch.where",
-    "max and argmax work",
-)
-_INSTEAD = {
-    "item": _OPEN, "_local_scalar_dense": _OPEN, "nonzero": _SIZE, "masked_select": _SIZE, "sort": _BEST, "topk": _BEST,
-    "native_dropout": "model.eval() first", "copy_": "make a new tensor",
-}  # fmt: skip
-
-
-def _near(name: str) -> str:
-    packet = name.split(".")[1] if name.count(".") else name
-    return f" ({_INSTEAD[packet]})" if packet in _INSTEAD else ""
-
-
-def rule(*funcs: Any) -> Callable[[Rule], Rule]:
-    """Enter a function in the table."""
-
-    def enter(work: Rule) -> Rule:
-        for func in funcs:
-            TABLE[func] = work
-        return work
-
-    return enter
 
 
 def _a_share(*args: Any) -> Share:
@@ -162,12 +34,13 @@ def _number(x: Any, fixed: Fixed) -> Shared:
     return constant(fixed.party, sharing.encode(torch.as_tensor(x), fixed.f).to(fixed.party.device))
 
 
-def _map(work: Callable[..., Tensor], moves: bool) -> Rule:
-    """What is done to each share alike. What only ``moves`` entries can be done before what was put off."""
+def _map(work: Callable[..., Tensor], moves: bool, adds: bool = False) -> Rule:
+    """What is done to each share alike. What only ``moves`` entries can be done before what was put off; sums are no bools."""
 
-    def on_shares(x: Share, *args: Any, **kwargs: Any) -> Share:
-        kwargs.pop("memory_format", None)
-        return Share(_mapped(x.state if moves else x.shared, lambda t: work(t, *args, **kwargs)), x.fixed, x.dtype)
+    def on_shares(x: Share, *args: Any, memory_format: Any = None, dtype: torch.dtype | None = None) -> Share:
+        made = _mapped(x.state if moves else x.shared, lambda t: work(t, *args))
+        share = Share(made, x.fixed, torch.int64 if x.whole and adds else x.dtype)
+        return share if dtype is None else _to(share, dtype)
 
     return on_shares
 
@@ -185,11 +58,10 @@ for _func in (
     TABLE[_func] = _map(_func, moves=True)
 for _func in (aten.view.default, aten._unsafe_view.default, aten.reshape.default):
     TABLE[_func] = _map(torch.reshape, moves=True)
-for _func in (
-    aten.expand.default, aten.index_select.default, aten.repeat.default, aten.neg.default, aten.sum.default,
-    aten.sum.dim_IntList, aten.cumsum.default, aten.diagonal.default,
-):  # fmt: skip
+for _func in (aten.expand.default, aten.index_select.default, aten.repeat.default, aten.diagonal.default):
     TABLE[_func] = _map(_func, moves=False)
+for _func in (aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.cumsum.default):
+    TABLE[_func] = _map(_func, moves=False, adds=True)
 
 
 @rule(aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.lift_fresh.default)
@@ -496,13 +368,13 @@ def _batch_norm(x: Share, weight: Any, bias: Any, mean: Any, var: Any, *rest: An
     """(x − mean) / √(var + eps) · weight + bias, with the running statistics."""
     if len(rest) == 3 and rest[0]:
         raise RefusedOpError("batch normalisation of shares goes by the running statistics: model.eval() first")
+    if mean is None or var is None:
+        raise RefusedOpError("batch normalisation of shares needs running statistics (track_running_stats=True)")
     root = (var + rest[-1]).rsqrt()
     factor = root if weight is None else root * weight
-    offset = mean * factor if bias is None else bias - mean * factor
-    if bias is None:
-        offset = -offset
+    offset = -(mean * factor) if bias is None else bias - mean * factor
     shape = [1, -1, *[1] * (x.dim() - 2)]
-    none = x.new_empty(0) if not isinstance(x, Share) else torch.empty(0)
+    none = torch.empty(0)
     return x * factor.view(shape) + offset.view(shape), none, none
 
 

@@ -24,6 +24,8 @@ PROTOCOLS = {
     "truncate shares": lambda p, x: truncate(p, x, 16),
     "sign": sign,
     "choose": lambda p, x: convert.choose(p, x, [x])[0],
+    "rectify": lambda p, x: convert.rectify(p, multiply.masked(p, x, x), 18),
+    "sums put off": lambda p, x: truncate(p, multiply.masked(p, x, x) + multiply.masked(p, x, x) + (x.own << 18), 18),
     "decompose": lambda p, x: convert.numbers(p, decompose.any_above(p, decompose.decompose(p, x, 8)), x.own.numel()),
     "enter": lambda p, x: enter(p, 1, x.own if p.index == 1 else None, x.own.shape),
     "exp": lambda p, x: Fixed(p, FRACTION, K).exp(x),

@@ -22,7 +22,7 @@ from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.links import Mesh
 from syft_lab.mpc.party import join
-from syft_lab.mpc.tensor import Share
+from syft_lab.mpc.share import Share
 from syft_lab.mpc.tensor import run as run_shares
 from tests.parties import FRACTION, NAMES, K
 

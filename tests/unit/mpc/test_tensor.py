@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from syft_lab import errors
 from syft_lab.mpc import sharing
 from syft_lab.mpc.functions import Fixed
-from syft_lab.mpc.tensor import TABLE, Share
+from syft_lab.mpc.share import TABLE, Share
 from syft_lab.mpc.tensor import run as run_shares
 from tests.models import resnet18
 from tests.parties import FRACTION, K, on_shares, opened, run
@@ -31,6 +31,7 @@ OPS = {
     "in place": lambda x, y: (x + y).relu_().add_(1).mul_(2),
     "indices": lambda x, y: x[torch.tensor([2, 0]), 1] + y[[1, 3]][:, 2] + x[-1, :2],
     "relu6": lambda x, y: F.relu6(x * 4) + F.hardtanh(y),
+    "sums of other types": lambda x, y: x.sum(1, dtype=torch.float64) + (x > y).sum(1) + (x > 0).cumsum(1)[:, -1] + x.cumsum(1, dtype=torch.float64)[:, 2],
     "which": lambda x, y: x.argmax(1) + (x + y > 0).sum(1),
     "pools": lambda x, y: F.avg_pool2d(x.view(1, 1, 4, 6), 2) + F.adaptive_avg_pool2d(y.view(1, 1, 4, 6), (2, 3))
     + F.max_pool2d(x.view(1, 1, 4, 6), 3, 2, 1),
