@@ -37,12 +37,20 @@ def clean(page, inside: str) -> None:
     assert found == []
 
 
-@pytest.fixture
-def other(browser, server):
-    """A second person's window."""
+@pytest.fixture(scope="module")
+def elsewhere(browser):
+    """A second person's browser, whose scripts are loaded once too."""
     context = browser.new_context(viewport={"width": 1280, "height": 960})
-    yield context.new_page()
+    yield context
     context.close()
+
+
+@pytest.fixture
+def other(elsewhere):
+    """A second person's window."""
+    opened = elsewhere.new_page()
+    yield opened
+    opened.close()
 
 
 def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, server, place):

@@ -31,13 +31,14 @@ from syft_lab.mpc import bits
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.party import Party
 
-_BIT, _GIFT, _SHARE = 1, 2, 3
+_BIT, _GIFT, _SHARE, _SPREAD = 1, 2, 3, 4
 
 
 def truncate(party: Party, z: Tensor | Shared, f: int) -> Shared:
-    """Shares of z / 2^f, rounded at random; |z| < 2^61, 2 ≤ f ≤ 60.
+    """Shares of z / 2^f, rounded at random; |z| < 2^61, 1 ≤ f ≤ 60.
 
-    Of a product as its masked parts, or of shares: then P1 has z2 already.
+    Of a product as its masked parts, or of shares: then P1 has z2 already, and a is made uniform by F(k_1), which P0 and P1
+    draw alike.
     """
     return Truncation(party, z, f).finish()()
 
@@ -56,11 +57,12 @@ class Truncation:
         if party.index == 2:
             _deal(party, self._op, z, f)
             return
+        spread = 0 if isinstance(z, Tensor) else party.words(1, self._op, _SPREAD, self.shape)
         if party.index == 0:
-            half, self._gift = part + (1 << 62), party.words(0, self._op, _GIFT, self.shape)
+            half, self._gift = part + spread + (1 << 62), party.words(0, self._op, _GIFT, self.shape)
             constant = 1 - (1 << (62 - f))
         else:
-            half = part + (party.receive(2, self.shape) if isinstance(z, Tensor) else z.other)
+            half = part + (party.receive(2, self.shape) if isinstance(z, Tensor) else z.other) - spread
             self._gift = _whole(party.receive(2, (part.numel(), _size(f)), torch.uint8)).view(self.shape)
             constant = -(1 << (64 - f))
         self._swapped = _swap(party, self._op, half)
