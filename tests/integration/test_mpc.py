@@ -26,7 +26,7 @@ from syft_lab.mpc.share import Share
 from syft_lab.mpc.tensor import run as run_shares
 from tests.parties import FRACTION, NAMES, K
 
-PATIENCE = 6.0
+PATIENCE = 4.0
 
 
 def net():
@@ -136,7 +136,7 @@ def test_a_network_on_shares_over_curve_and_again_with_fresh_masks():
         assert len(seen) == 2, "the shares of the second run are others"
 
 
-@pytest.mark.parametrize("number", [0, 3, 11, 40, 90])
+@pytest.mark.parametrize("number", [0, 3, 11, 90])
 def test_a_party_that_is_killed_ends_the_run_of_the_others_at_once(number):
     with three((number, signal.SIGKILL)) as (pipes, _):
         ask(pipes)

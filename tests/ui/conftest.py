@@ -25,17 +25,25 @@ def server(place):
 
 
 @pytest.fixture(scope="package")
-def browser(place):
-    with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
+def play(place):
+    with sync_api.sync_playwright() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="package")
-def window(browser):
-    """One for all tests, so that JupyterLab's scripts are loaded once."""
-    context = browser.new_context(viewport={"width": 1280, "height": 960})
+def browser(play):
+    running = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, headless=True)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="package")
+def window(play, tmp_path_factory):
+    """One for all tests, with a profile on disk: JupyterLab's scripts are loaded, and compiled, once."""
+    profile = tmp_path_factory.mktemp("profile")
+    context = play.chromium.launch_persistent_context(
+        profile, executable_path=CHROMIUM, args=FLAGS, headless=True, viewport={"width": 1280, "height": 960}
+    )
     yield context
     context.close()
 

@@ -44,7 +44,8 @@ def lab_url(tmp_path, place):
                 assert time.monotonic() < end and process.poll() is None, (tmp_path / "log").read_text()[-2000:]
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/?token={token}"
-        subprocess.run([sys.executable, "-m", "jupyter", "server", "stop", str(port)], env=env, capture_output=True, timeout=30)
+        stop = urllib.request.Request(f"http://127.0.0.1:{port}/api/shutdown?token={token}", method="POST")
+        urllib.request.urlopen(stop, timeout=30).close()
         process.wait(30)
 
 
