@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing as mp
 import statistics
 import time
@@ -26,8 +27,8 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """Ours over the baseline."""
-        return self.ours / self.baseline
+        """Ours over the baseline; infinite where the baseline was too little to be seen."""
+        return self.ours / self.baseline if self.baseline else math.inf
 
 
 def interleaved(ours: Callable[[], Any], baseline: Callable[[], Any], rounds: int, warmup: int = 2) -> tuple[float, float]:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
+from syft_lab.errors import UsageError
 from syft_lab.mpc.aby3 import convert, decompose
 from syft_lab.mpc.aby3.multiply import Bilinear, masked, multiply
 from syft_lab.mpc.aby3.shares import Shared, add, joined, plus, sub
@@ -29,6 +31,11 @@ class Fixed:
     party: Party
     f: int
     k: int
+
+    def __post_init__(self) -> None:
+        if self.f % 2 or not 2 <= self.f <= FINE - EXP_HALVINGS - 3 or self.k % 8 or not 8 <= self.k <= 64 - self.f:
+            raise UsageError(f"shares have an even number of fraction bits, 2 to {FINE - EXP_HALVINGS - 3}, and compare a "
+                             "multiple of 8 bits, 8 to 64 less those")  # fmt: skip
 
     # Products
 
@@ -97,14 +104,18 @@ class Fixed:
     # By series and by Newton's method, with more fraction bits inside
 
     def exp(self, x: Shared) -> Shared:
-        """e^x for x ≤ 0, as (1 + y + y²/2)^256 with y = x/256; below −20 it is that of −20."""
+        """e^x for x ≤ (29 − f) ln 2, which is 7.6: e^(x − that), whose last bit weighs 2^(29 − f) times as much."""
+        return self._falling(self.constant(x, -(FINE - self.f) * math.log(2)), EXP_HALVINGS + 3, FINE)
+
+    def _falling(self, x: Shared, halvings: int, bits: int) -> Shared:
+        """e^x for x ≤ 0 with ``bits`` fraction bits, as (1 + y + y²/2)^(2^n) with y = x/2^n; below −20 it is that of −20."""
         lowest = self.constant(x, -EXP_LOWEST)
         clipped = sub(x, convert.choose(self.party, lowest, [lowest], self.k)[0])
-        y = clipped.map(lambda t: t << (FINE - self.f - EXP_HALVINGS))
+        y = clipped.map(lambda t: t << (FINE - self.f - halvings))
         power = plus(self.party, add(y, self._fine(y, y, FINE + 1)), 1 << FINE)
-        for _ in range(EXP_HALVINGS - 1):
+        for _ in range(halvings - 1):
             power = self._fine(power, power)
-        return self._fine(power, power, 2 * FINE - self.f)
+        return self._fine(power, power, 2 * FINE - bits)
 
     def _fine(self, x: Shared, y: Shared, drop: int = FINE) -> Shared:
         """x·y with ``FINE`` fraction bits each, less ``drop`` of those of the product."""
@@ -113,7 +124,7 @@ class Fixed:
     def sigmoid(self, x: Shared) -> Shared:
         """1 / (1 + e^−x): of −|x|, and 1 less that where x is positive."""
         negative, minus = self._signed(x)
-        falling = self.exp(minus)
+        falling = self._falling(minus, EXP_HALVINGS, self.f)
         u = plus(self.party, falling.map(lambda t: t << (FINE - self.f - 1)), 1 << (FINE - 1))  # half of 1 + e^−|x|
         positive = truncate(self.party, self._inverse(u), FINE - self.f + 1)
         # where x < 0: 1 − positive
@@ -123,7 +134,7 @@ class Fixed:
     def softmax(self, x: Shared, dim: int) -> Shared:
         """e^x over its sum along a dimension, the largest x taken off first."""
         top = self.largest(x, dim).map(lambda t: t.unsqueeze(dim))
-        powers = self.exp(sub(x, top))
+        powers = self._falling(sub(x, top), EXP_HALVINGS, self.f)
         return self.divide(powers, powers.map(lambda t: t.sum(dim, keepdim=True)), positive=True)
 
     def divide(self, y: Shared, x: Shared, positive: bool = False) -> Shared:

@@ -188,7 +188,7 @@ def join(
     """Agree with the partners on fresh keys, and begin a run.
 
     Each party sends to the others its version of the protocols, 16 fresh bytes, the same to both, and to the one before it
-    half of a key; the links keep them secret. With ``log`` a mask that is drawn twice is an error.
+    the key that both will have; the links keep them secret. With ``log`` a mask that is drawn twice is an error.
     """
     salt, secret = fresh(), fresh(KEY_BYTES)
     party = Party(index, names, links, {}, _NO_RUN, torch.device(device), timeout)

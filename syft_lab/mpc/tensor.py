@@ -214,6 +214,7 @@ def _unary(work: Callable[[Fixed, Shared], Shared]) -> Rule:
     return lambda x: Share(work(x.fixed, _number(x, x.fixed)), x.fixed)
 
 
+TABLE[aten.exp.default] = _unary(Fixed.exp)
 TABLE[aten.sigmoid.default] = _unary(Fixed.sigmoid)
 TABLE[aten.reciprocal.default] = _unary(Fixed.reciprocal)
 TABLE[aten.rsqrt.default] = _unary(Fixed.inverse_root)

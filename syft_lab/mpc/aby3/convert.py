@@ -1,4 +1,4 @@
-"""From bits to numbers, by bits that are random and shared both ways (daBits: Rotaru and Wood 2019), which are made beforehand.
+"""From bits to numbers, by random bits that are shared both ways (daBits: Rotaru and Wood 2019) and hang on no input.
 
 A daBit, with r = r0 ⊕ r1 ⊕ r2 and r_i = F(k_i) known to the parties i − 1 and i:
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from syft_lab import errors
 from syft_lab.mpc import sharing
 from syft_lab.mpc.functions import Fixed
 from tests.parties import compute
@@ -16,7 +17,7 @@ def kept(x):
 
 
 @pytest.mark.parametrize(("name", "low", "high", "bound"), [
-    ("exp", -20.0, 0.0, 1e-5), ("sigmoid", -30.0, 30.0, 1e-5), ("relu", -4000.0, 4000.0, 0), ("absolute", -4000.0, 4000.0, 0)])  # fmt: skip
+    ("sigmoid", -30.0, 30.0, 1e-5), ("relu", -4000.0, 4000.0, 0), ("absolute", -4000.0, 4000.0, 0)])  # fmt: skip
 def test_functions_are_within_their_bounds(name, low, high, bound):
     x = kept(
         torch.cat(
@@ -28,9 +29,16 @@ def test_functions_are_within_their_bounds(name, low, high, bound):
     assert (found - expected).abs().max() <= bound
 
 
-def test_exp_below_its_domain_is_nearly_nothing():
-    found, _ = compute(Fixed.exp, torch.tensor([-20.0, -100.0, -4000.0]))
-    assert found.abs().max() <= 1e-5
+def test_exp_is_within_its_bound():
+    x = kept(torch.cat([torch.linspace(-13, 7.6, 4001).double(), torch.tensor([-20.0, -100.0, -4000.0]).double()]))
+    found, _ = compute(Fixed.exp, x)
+    assert ((found - x.exp()).abs() <= 1e-5 + 2e-5 * x.exp()).all()
+
+
+@pytest.mark.parametrize(("f", "k"), [(17, 32), (0, 32), (20, 32), (18, 33), (18, 64), (18, 0)])
+def test_fraction_bits_that_the_functions_can_not_have_are_refused(f, k):
+    with pytest.raises(errors.UsageError, match="fraction bits"):
+        Fixed(None, f, k)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -25,7 +25,7 @@ OPS = {
     "public weights": lambda x, y: x @ torch.arange(12.0).view(6, 2) + F.linear(y, torch.eye(6))[:, :2],
     "reductions": lambda x, y: x.mean(1) + y.sum(1) + x.amax(1) + y.max(1)[0] + x.max() - y.mean() + x.cumsum(1)[:, 3],
     "comparisons": lambda x, y: torch.where(x < y, x, y) + torch.where(x >= 0.5, x, torch.zeros(())) + (x > y).float() + (x <= 0),
-    "elementwise": lambda x, y: x.relu() + y.abs() + x.clamp(-1, 1) + torch.maximum(x, y) + torch.minimum(x, y) + y.sigmoid() + x**2,
+    "elementwise": lambda x, y: x.relu() + y.abs() + x.clamp(-1, 1) + torch.maximum(x, y) + torch.minimum(x, y) + y.sigmoid() + x**2 + (x - 1).exp(),
     "division": lambda x, y: x / (y.abs() + 0.5) + (y**2 + 1).rsqrt() + (x**2 + 0.5).reciprocal(),
     "softmax": lambda x, y: (x * 3).softmax(1) + y.softmax(0),
     "in place": lambda x, y: (x + y).relu_().add_(1).mul_(2),
