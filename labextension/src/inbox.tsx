@@ -193,17 +193,16 @@ function Detail(props: { request: IBrief | ICard; ask: Ask; say: Say; languages:
   const [policy, setPolicy] = React.useState('');
   const brief = 'brief' in request;
   const card = brief ? fetched : (request as ICard);
-  const failed = (error: Error) => say(error.message, true);
   const entry = brief ? (request as IBrief).entry : JSON.stringify([request.state, (request as ICard).checked]);
   React.useEffect(() => {
     let here = true;
-    if (brief) ask({ do: 'card', id: request.id }).then(found => here && setFetched(found), failed);
+    if (brief) ask({ do: 'card', id: request.id }).then(found => here && setFetched(found), error => here && say(error.message, true));
     return () => { here = false; };
   }, [request.id, entry]);
   React.useEffect(() => {
     let here = true;
     if (card?.checked && UNDECIDED.includes(request.state)) {
-      ask({ do: 'private', id: request.id }).then(found => here && setSecret(found), failed);
+      ask({ do: 'private', id: request.id }).then(found => here && setSecret(found), error => here && say(error.message, true));
     }
     return () => { here = false; };
   }, [request.id, request.state, card?.checked]);

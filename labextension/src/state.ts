@@ -109,16 +109,19 @@ export class Workbench {
     const before = this._known.get(line) ?? new Map<string, string>();
     if (view === '' && line.state !== 'open') {
       this._known.delete(line);
+      this._top.delete(line);
       return;
     }
     const now = view === 'analyst' ? decisions(line.views.get(view)) : view === 'owner' ? waiting(line.views.get(view)) : null;
     if (!now) return;
     const first = !before.has(view);
     before.set(view, '');
-    const top = this._top.get(line) ?? 0;
-    // Of many that wait the kernel sends the newest: an older one that moves up is no news.
+    // Of many that wait the kernel sends the newest: an older one that moves up is no news. Each owner counts from 1.
+    const owner = line.views.get('owner')?.name ?? '';
+    const last = this._top.get(line);
+    const top = last && last.owner === owner ? last.number : 0;
     const fresh = [...now].filter(([key, news]) => !before.has(key) && !(news.number && news.number <= top)).map(([, news]) => news);
-    this._top.set(line, Math.max(top, ...[...now.values()].map(news => news.number ?? 0)));
+    this._top.set(line, { owner, number: Math.max(top, ...[...now.values()].map(news => news.number ?? 0)) });
     for (const key of now.keys()) before.set(key, '');
     this._known.set(line, before);
     if (first || !fresh.length) return;
@@ -139,7 +142,7 @@ export class Workbench {
   private _current: Line | null = null;
   private _changed = new Signal<Workbench, void>(this);
   private _news = new Signal<Workbench, INews>(this);
-  private _top = new WeakMap<Line, number>();
+  private _top = new WeakMap<Line, { owner: string; number: number }>();
   private _known = new Map<Line, Map<string, string>>();
   private _extra: string[] = [];
   private _fresh: INews[] = [];

@@ -311,7 +311,7 @@ class Owner(People):
             ("analysts", analysts),
             ("requests", self._waiting()),
             ("policy", "; ".join(map(str, self.policy.rules)) or "nothing runs yet: owner.policy.allow(…)"),
-            ("journal", f"{len(self._journal)} entries"),
+            ("journal", f"{len(self._journal)} entr{'y' if len(self._journal) == 1 else 'ies'}"),
         ]
         warning = "An old copy of the state folder was restored: nothing is released until owner.confirm_restore()"
         gauges = self.budgets.gauges

@@ -79,12 +79,17 @@ test('an older request that moves into view is no news; a newer one is', async (
   await settled();
   const heard: INews[] = [];
   bench.news.connect((_, news) => heard.push(news));
-  const say = (...numbers: number[]) => kernel.last.say({ view: 'owner', state: { requests: numbers.map(n => brief(`r${n}`, 'filed', n)) } });
-  say(9, 8);
-  say(9, 7);
-  say(10, 9);
+  const say = (name: string, ...numbers: number[]) =>
+    kernel.last.say({ view: 'owner', state: { name, requests: numbers.map(n => brief(`${name}${n}`, 'filed', n)) } });
+  say('a', 9, 8);
+  say('a', 9, 7);
+  say('a', 10, 9);
   await told();
-  assert.deepEqual(heard.map(n => n.key), ['r10 false']);
+  assert.deepEqual(heard.map(n => n.key), ['a10 false']);
+  say('b');
+  say('b', 1); // another owner in the same kernel counts from 1
+  await told();
+  assert.deepEqual(heard.map(n => n.key), ['a10 false', 'b1 false']);
   kernel.disposed.emit();
 });
 
