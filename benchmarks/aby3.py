@@ -124,7 +124,7 @@ def serve(pipe: Any, index: int, secrets: list[tuple[str, bytes]], device: str, 
         malloc.mallopt(-3, 1 << 30) or malloc.mallopt(-3, 32 << 20)
         malloc.mallopt(-1, (1 << 31) - 1)
     keys = [Keys(*secret) for secret in secrets]
-    mesh = Mesh(index, keys[index], [k.public for k in keys])
+    mesh = Mesh(index, keys[index], NAMES).expect([k.public for k in keys])
     pipe.send(mesh.ports)
     links: dict[int, parties.Link] = dict(mesh.connect(pipe.recv()))
     if delay:

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Budget", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request", "Result", "Session",
-    "__version__", "connect", "errors", "plan", "recompute", "send", "virtual_owners",
+    "Budget", "Federation", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request",
+    "Result", "Session", "SharedTensor", "__version__", "connect", "errors", "federation", "plan", "recompute", "send",
+    "virtual_owners",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from syft_lab import errors
     from syft_lab.analyst.capture import Plan, plan
+    from syft_lab.analyst.federation import Federation, federation
     from syft_lab.analyst.frame import PointerFrame
     from syft_lab.analyst.pointer import PointerTensor, recompute, send
     from syft_lab.analyst.result import Result
     from syft_lab.analyst.session import Session, connect
+    from syft_lab.analyst.shared import SharedTensor
     from syft_lab.budget.accountant import Budget
     from syft_lab.kernel.executor.supervisor import Limits
     from syft_lab.kernel.outputs import Outputs
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Budget": "syft_lab.budget.accountant",
+    "Federation": "syft_lab.analyst.federation",
     "Limits": "syft_lab.kernel.executor.supervisor",
     "Outputs": "syft_lab.kernel.outputs",
     "Owner": "syft_lab.kernel.owner",
@@ -43,7 +47,9 @@ _HOMES = {
     "Request": "syft_lab.kernel.requests.inbox",
     "Result": "syft_lab.analyst.result",
     "Session": "syft_lab.analyst.session",
+    "SharedTensor": "syft_lab.analyst.shared",
     "connect": "syft_lab.analyst.session",
+    "federation": "syft_lab.analyst.federation",
     "plan": "syft_lab.analyst.capture",
     "recompute": "syft_lab.analyst.pointer",
     "send": "syft_lab.analyst.pointer",

@@ -102,20 +102,20 @@ def variable(name: str) -> str:
     return f"_{found}" if found[:1].isdigit() else found
 
 
-def parse(data: bytes) -> Cell:
-    """The cell in JSON from a stranger; raises UsageError or WireError."""
+def parse(data: bytes, exists: bool = False) -> Cell:
+    """The cell in JSON from a stranger; raises UsageError or WireError. ``exists``: its value does, and it may read nothing."""
     found = canonical.loads(data, limit=MAX_JSON)
     if not isinstance(found, dict) or set(found) != {"code", "use", "returns", "params", "reason"}:
         raise WireError("a cell has code, use, returns, params and reason")
     use, returns, params = found["use"], found["returns"], found["params"]
     if not isinstance(use, list) or len(use) > MAX_USED or not isinstance(params, dict):
-        raise WireError(f"use lists 1 to {MAX_USED} datasets, and params is a mapping")
+        raise WireError(f"use lists up to {MAX_USED} datasets, and params is a mapping")
     if not isinstance(returns, list) or not all(isinstance(r, str) for r in returns):
         raise WireError("returns is a list of names")
     if not isinstance(found["code"], str) or not isinstance(found["reason"], str):
         raise WireError("code and reason are text")
     cell = Cell(found["code"], tuple(map(use_from_json, use)), tuple(returns), params, found["reason"])
-    check(cell)
+    check(cell, exists)
     return cell
 
 
@@ -136,7 +136,7 @@ def use_from_json(value: Any) -> Use:
     return Use(value["dataset"], value["version"], value["name"], node, tuple(columns))
 
 
-def check(cell: Cell) -> None:
+def check(cell: Cell, exists: bool = False) -> None:
     """Raises UsageError that says what is wrong with the terms, or UsageError with the line where Python can't read it."""
     if not cell.code.strip():
         raise UsageError("the cell is empty")
@@ -145,7 +145,7 @@ def check(cell: Cell) -> None:
             raise UsageError(f"the parameter {ascii(name)[:60]} must be a finite number, true, false or text to {MAX_TEXT}")
     if len(cell.code) > MAX_CODE or len(cell.reason) > MAX_REASON or len(canonical.dumps(cell.to_json())) > MAX_JSON:
         raise UsageError(f"a cell has at most {MAX_CODE >> 10} KiB of code, and its reason {MAX_REASON} characters")
-    if not cell.use or len(cell.use) > MAX_USED:
+    if not (cell.use or exists) or len(cell.use) > MAX_USED:
         raise UsageError(f"name 1 to {MAX_USED} datasets with --use")
     if not cell.returns or len(cell.returns) > MAX_RETURNS:
         raise UsageError(f"name 1 to {MAX_RETURNS} results with --return")

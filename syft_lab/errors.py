@@ -15,7 +15,7 @@
     ├── PartnerError          a partner in a federation is gone, late, or sent what the protocol does not have
     ├── BusyError             the owner has too much to do just now; nothing was spent
     ├── SuspendedError        the owner's journal is older than what it signed; it releases nothing
-    ├── VerificationError     a receipt, a journal or a signed head does not check
+    ├── VerificationError     a receipt, a journal, a signed head or a partner's offer does not check
     ├── StateError            the state folder: locked, made by a newer version, readable by others
     ├── WireError             bytes that are no message of the protocol
     └── ConnectError          no working connection
@@ -137,7 +137,7 @@ class SuspendedError(LabError):
 
 
 class VerificationError(LabError):
-    """A receipt, a journal or a signed head does not check."""
+    """A receipt, a journal, a signed head, or what a partner's kernel signed does not check."""
 
     code = "verification"
 

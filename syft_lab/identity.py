@@ -60,8 +60,7 @@ class PublicKeys:
 
         It covers the key that signs: the CURVE key may be rotated, and is vouched for by the signing key.
         """
-        digits = sha256(b"syft-lab fingerprint\0" + bytes.fromhex(self.signing)).hexdigest()[:32]
-        return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
+        return fingerprint(self.signing)
 
     def verify(self, purpose: str, data: bytes, signature: bytes) -> bool:
         """Whether ``signature`` is this party's over ``data``, made for ``purpose``."""
@@ -70,6 +69,12 @@ class PublicKeys:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def fingerprint(signing: str) -> str:
+    """See `PublicKeys.fingerprint`; ``signing`` has 64 hexadecimal digits."""
+    digits = sha256(b"syft-lab fingerprint\0" + bytes.fromhex(signing)).hexdigest()[:32]
+    return " ".join(digits[i : i + 4] for i in range(0, 32, 4))
 
 
 class Keys:

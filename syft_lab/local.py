@@ -93,10 +93,10 @@ class _Host(Owner):
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         self._service.start_here()
-        self.address = "127.0.0.1:0"
+        self.address, self._interface = "127.0.0.1:0", "127.0.0.1"
 
-    def _place(self, limits: Limits) -> Host:
-        return Here(self.device, limits.memory, limits.wall)
+    def _place(self, limits: Limits, joint: bool) -> Host:
+        return Here(self.device, limits.memory, limits.wall, joint)
 
 
 class _Bridge(MemoryTransport):

@@ -112,9 +112,25 @@ def fork_server():
     Executor.stop(shared)
 
 
+@pytest.fixture(scope="session")
+def party_server(fork_server):
+    """That for parties of federations, which have a network: the same one where jobs are not in bubblewrap."""
+    if fork_server.level.name != "L3":
+        yield fork_server
+        return
+    shared = SharedExecutor(levels.Level("L2", "for parties of federations"))
+    yield shared
+    Executor.stop(shared)
+
+
+@pytest.fixture(scope="session")
+def shared_servers(fork_server, party_server):
+    """What makes executors for owners that share fork servers, where the test is not about those."""
+    known = {fork_server.level: fork_server, party_server.level: party_server}
+    return lambda level: known.get(level) or Executor(level)
+
+
 @pytest.fixture
-def warm(fork_server, monkeypatch):
+def warm(shared_servers, monkeypatch):
     """Owners of this test share one fork server, where the test is not about that."""
-    monkeypatch.setattr(
-        "syft_lab.kernel.owner.Executor", lambda level: fork_server if level == fork_server.level else Executor(level)
-    )
+    monkeypatch.setattr("syft_lab.kernel.owner.Executor", shared_servers)

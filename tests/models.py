@@ -1,5 +1,6 @@
 """Networks that several tests and benchmarks use; torch alone."""
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
@@ -27,3 +28,29 @@ def resnet18(classes=10):
         layers += [Block(inside, out, stride), Block(out, out, 1)]
         inside = out
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Dropout(), nn.Linear(30, 5), nn.Softmax(1))
+
+
+def lenet():
+    layers = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)
+    )
+
+
+INPUTS = {"mlp": (mlp, (4, 20)), "lenet": (lenet, (2, 1, 28, 28)), "resnet18": (resnet18, (1, 3, 32, 32))}
+
+
+def ready(name):
+    """A network in inference, with statistics as after a training, and an input; the same each time."""
+    torch.manual_seed(0)
+    make, shape = INPUTS[name]
+    net, x = make(), torch.randn(shape)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return net.eval(), x

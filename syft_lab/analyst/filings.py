@@ -227,7 +227,7 @@ class Filings:
         asked = (self._link.analyst, request.id, request.digest, request.facts["cell"])
         if asked != (said["analyst"], said["request"], said["digest"], said["cell"]):
             raise VerificationError("the receipt is about another request than this one; tell the owner")
-        cell = parse(canonical.dumps(said["cell"]))
+        cell = parse(canonical.dumps(said["cell"]), exists=True)
         if cell.digest([d["commitment"] for d in said["data"]], said["environment"]) != said["digest"]:
             raise VerificationError("the receipt's digest is not that of what it says has run; tell the owner")
         return receipt, said

@@ -126,18 +126,19 @@ class Link:
 
         async def end() -> None:
             leaving, client = self._ending(), self._live()
-            if leaving is not None and client is not None:  # so that the owner need not wait until it is idle
+            for message in leaving:  # so that the owner need not wait until it is idle
                 with contextlib.suppress(LabError):
-                    await client.request(leaving, 1.0)
+                    if client is not None:
+                        await client.request(message, 1.0)
             if self._client is not None:
                 self._client.close()
 
         self._loop.run(end(), 5)
         self._loop.stop()
 
-    def _ending(self) -> m.Message | None:
+    def _ending(self) -> list[m.Message]:
         """What else ends with the link, and what to tell the owner. On the loop."""
-        return None
+        return []
 
     def __enter__(self) -> Self:
         return self

@@ -139,6 +139,10 @@ class PointerTensor(Recorded):
         reply, _ = tape.wait(asked)
         return tape.session.adopt(reply).results["value"]
 
+    def share(self, federation: Any) -> Any:
+        """Split it among the owners of a federation: its own owner does that, where it agreed to. A `SharedTensor`."""
+        return _federation(federation).share(self)
+
     def recompute(self) -> PointerTensor:
         """Compute it again from what made it, after its owner lost it; gives itself. Raises StalePointerError."""
         recompute([self])
@@ -360,9 +364,34 @@ def recompute(pointers: list[PointerTensor]) -> None:
         pointer._tape.holding.clear()
 
 
+def share(thing: Thing, federation: Any) -> Any:
+    """Split a tensor, or a module's parameters and buffers (in place), among the owners of a federation."""
+    return _federation(federation).share(thing)
+
+
+def fix_prec(tensor: torch.Tensor) -> Any:
+    """The tensor as fixed-point numbers, to be shared: ``tensor.fix_prec().share(federation)``."""
+    from syft_lab.analyst.shared import FixedPrecision
+
+    return FixedPrecision(tensor)
+
+
+def _federation(given: Any) -> Any:
+    if not hasattr(given, "terms") or not hasattr(given, "share"):
+        raise UsageError("share among a federation: x.share(lab.federation(hospital_a, hospital_b, hospital_c))")
+    return given
+
+
+_TENSORS: dict[str, Any] = {"send": send, "share": share, "fix_prec": fix_prec}
+_MODULES: dict[str, Any] = {"send": send, "get": get, "share": share}
+
+
 def install() -> None:
-    """Give torch's tensors `send`, and modules `send` and `get`, where those names are free, and touch nothing else."""
-    for kind, names in ((torch.Tensor, {"send": send}), (torch.nn.Module, {"send": send, "get": get})):
+    """Give torch's tensors `send`, `share` and `fix_prec`, and modules `send`, `get` and `share`; touch nothing else.
+
+    A name that is taken stays as it is.
+    """
+    for kind, names in ((torch.Tensor, _TENSORS), (torch.nn.Module, _MODULES)):
         for name, function in names.items():
             if not hasattr(kind, name):
                 setattr(kind, name, function)

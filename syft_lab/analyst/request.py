@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 STATES = {
     "filed": "filed; the owner decides", "seen": "seen by the owner, who decides", "partly": "approved by some; others decide",
-    "expired": "expired: nobody decided", "approved": "approved; about to run", "running": "running",
+    "expired": "expired", "approved": "approved; about to run", "running": "running",
     "review": "ran; awaiting release", "released": "released", "denied": "denied", "withheld": "withheld by the owner",
-    "failed": "failed", "cancelled": "cancelled", "interrupted": "interrupted",
+    "failed": "failed", "cancelled": "cancelled", "interrupted": "interrupted", "joined": "accepted: the owner takes part",
+    "left": "the owner no longer takes part",
 }  # fmt: skip
-OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted", "expired")
+OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted", "expired", "left")
 
 
 class RemoteRequest:
@@ -159,7 +160,9 @@ class RemoteRequest:
 
     @property
     def settled(self) -> bool:
-        """Whether every result is here, or will never be."""
+        """Whether every result is here, or will never be; of a partnership, whether the owner has decided."""
+        if not self._futures:
+            return self.over or self.state == "joined"
         return all(f.done() for f in self._futures.values())
 
     def wait(self, timeout: float) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from syft_lab.analyst.request import RemoteRequest
+    from syft_lab.analyst.shared import Opening
 
 Value = Any  # a number, an array, a tensor, a pandas Series or DataFrame
 
@@ -38,10 +39,10 @@ class Result:
     and asking the same again is free.
     """
 
-    def __init__(self, future: Future[Released], about: str, request: RemoteRequest | None = None) -> None:
+    def __init__(self, future: Future[Released], about: str, request: RemoteRequest | Opening | None = None) -> None:
         self._future = future
         self._about = about
-        self.request = request  # the cell that it comes from; None for a DP answer
+        self.request = request  # the cell that it comes from, or those at a federation's owners; None for a DP answer
 
     def get(self, timeout: float | None = None) -> Value:
         """The value; waits ``timeout`` seconds at most (for ever by default: the link has time limits of its own)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -30,6 +31,7 @@ from syft_lab.errors import (
     InvitationError,
     LabError,
     RefusedError,
+    StalePointerError,
     UsageError,
     VerificationError,
 )  # fmt: skip
@@ -42,7 +44,9 @@ from syft_lab.wire import messages as m
 from syft_lab.wire.loop import LoopThread
 
 if TYPE_CHECKING:
+    from syft_lab.analyst.shared import SharedTape
     from syft_lab.analyst.tape import SessionTape
+    from syft_lab.partnership import Partnership
 
 CONNECT_SECONDS = 2.5
 IN_FLIGHT = 16
@@ -112,8 +116,14 @@ class Session(Link):
         self._next_epsilon = 0.0
         self._filed = Filings(self, self._rerun)
         self._tape: SessionTape | None = None
+        self.joint: weakref.WeakSet[SharedTape] = weakref.WeakSet()  # sessions in federations that go over this link
 
     # Public facts
+
+    @property
+    def signing(self) -> str:
+        """The owner's signing key, in hexadecimal digits: who it is, whatever it is called."""
+        return self._trust.signing
 
     @property
     def environment(self) -> dict[str, str]:
@@ -271,6 +281,15 @@ class Session(Link):
         """The receipt of a release and what it says, checked against the head we held."""
         return self.check_receipt(json_of(reply), sent, "released")
 
+    def propose(self, terms: Partnership) -> RemoteRequest:
+        """Ask the owner into a federation; the same terms again are the same request, while they hold."""
+        self.check_open()
+        message = m.Propose(secrets.token_hex(16), canonical.dumps(terms.to_json()))
+        found = self.adopt(self._ask(message, m.Filed))
+        if found.digest != terms.digest:
+            raise VerificationError("the owner filed other terms than these; tell the owner")
+        return found
+
     def adopt(self, reply: m.Filed) -> RemoteRequest:
         """A request that the owner filed for us."""
         return self._filed.adopt(canonical.loads(reply.request))
@@ -337,12 +356,17 @@ class Session(Link):
         return Audit(self.owner, self._trust.keys, part,
                      lambda: None if self._trust.head is None else Head.from_json(self._trust.head))  # fmt: skip
 
-    def _ending(self) -> m.Message | None:
+    def _ending(self) -> list[m.Message]:
         self._filed.end()
-        if self._tape is None:
-            return None
-        self._tape.close()
-        return m.Leave(self._tape.space) if self._tape.sent else None
+        leaving: list[m.Message] = []
+        for joint in list(self.joint):
+            if joint.dead is None:
+                leaving.append(m.Leave(joint.space))
+            joint.end(StalePointerError(f"the session at {self.owner} was closed"))
+        if self._tape is not None:
+            self._tape.close()
+            leaving += [m.Leave(self._tape.space)] if self._tape.sent else []
+        return leaving
 
     # Answers and mocks
 

@@ -35,6 +35,7 @@ from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Tape, Value, draw
 from syft_lab.spec import Spec, as_bytes
 from syft_lab.wire import messages as m
+from syft_lab.wire.messages import Ordered
 
 if TYPE_CHECKING:
     from syft_lab.analyst.session import Session
@@ -44,7 +45,6 @@ PART, FETCHED = 8 << 20, 8 << 20  # bytes of a tensor in one message: there, and
 RUNS, PLANS = 256, 128  # a message; remembered as known to the owner, who remembers more
 ANSWER_SECONDS, PATIENCE_SECONDS = 600.0, 20.0
 HISTORY, ORIGINS = 20_000, 64 << 20
-Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from syft_lab.kernel.executor.supervisor import Executor, Limits
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Balance, Ledger
 from syft_lab.kernel.panels import Panels
+from syft_lab.kernel.partners import Partners
 from syft_lab.kernel.people import DEFAULT_HOST, People
 from syft_lab.kernel.registry import Registry
 from syft_lab.kernel.requests.cohorts import Cohorts
@@ -90,6 +91,9 @@ class Owner(People):
         self._executor = Executor(levels.probe())
         # Bubblewrap hides a GPU's devices, and a plan's child needs the driver's calls: it has a fork server without walls.
         self._planner = self._executor if self.device == "cpu" else Executor(levels.Level("L0", "for plans on a GPU"))
+        # Bubblewrap has no network either, which a party of a federation needs.
+        apart = self._planner is self._executor and self._executor.level.name == "L3"
+        self._party_planner = Executor(levels.Level("L2", "for parties of federations")) if apart else self._planner
         cohorts = Cohorts(self._desk, self._store, self._folder / "cohorts")
         self._runs = Runs(self._desk, self._executor, self._catalogue, self._store, self._registry, cohorts, self._rulebook,
                           self.console.say)  # fmt: skip
@@ -100,6 +104,8 @@ class Owner(People):
         self._webhook = Webhook(self.name, self._folder / "webhook.json", self.console.say)
         self._recover()
         self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits)
+        self._partners = Partners(self.name, self.keys, self._desk, self._catalogue, self._rulebook, self._tensors,
+                                  lambda: (self._interface, self.address.rpartition(":")[0]), self._journal.now)  # fmt: skip
         self._service = self._make_service()
         self._listen(listen, advertise)
         self._desk.on_change.append(lambda _: self.console.refresh())
@@ -118,14 +124,15 @@ class Owner(People):
             self._executor.level.label,
             self.console.say,
             self._tensors,
+            self._partners,
         )
         service.next_keys = self._next_keys()
         service.manager = lambda action, by, rights: manage(self._desk, self.requests, action, by, rights)
         return service
 
-    def _place(self, limits: Limits) -> Host:
+    def _place(self, limits: Limits, joint: bool) -> Host:
         """Where the tensors of a session are: a child of this kernel."""
-        return self._planner.plans(self.device, limits)
+        return (self._party_planner if joint else self._planner).plans(self.device, limits, joint)
 
     def warm(self) -> None:
         """Boot what runs approved code now, in the background, so that the first cell need not wait three seconds for it."""
@@ -194,6 +201,7 @@ class Owner(People):
         if host in EVERYWHERE and not (advertise or saved.get("advertise")):
             self._journal.close()
             raise UsageError(f"{host} means every address: say with --advertise host:port which one analysts should use")
+        self._interface = "0.0.0.0" if host in EVERYWHERE else host  # noqa: S104 - as the owner asked for
         try:
             bound = self._service.start(host, port)
         except BaseException:
@@ -218,8 +226,8 @@ class Owner(People):
         self._runs.stop()
         self._service.stop()
         self._tensors.stop()
-        if self._planner is not self._executor:
-            self._planner.stop()
+        for planner in {self._planner, self._party_planner} - {self._executor}:
+            planner.stop()
         self._webhook.stop()
         self._journal.close()
         self._store.close()

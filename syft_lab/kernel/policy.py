@@ -52,11 +52,12 @@ class Window:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """One line of a policy. What is None is no condition. ``kind`` is dp (questions) or code.
+    """One line of a policy. What is None is no condition. ``kind`` is dp (questions), code, or share (in federations).
 
     ``digest``: exactly this code. ``same``: what people approved for this analyst before, unchanged. ``template``: this
     code with other values of ``params`` (a pair of bounds, or the values allowed) and other versions of its datasets.
     ``times`` runs, in all or within ``per`` seconds. ``review``: whether the owner sees each result before it leaves.
+    ``partners``: sharing with these owners and no others; or, where it is refused, with any of them.
     """
 
     id: int
@@ -77,6 +78,7 @@ class Rule:
     review: bool = True
     outputs: Outputs | None = None
     why: str = ""
+    partners: tuple[str, ...] | None = None
 
     @classmethod
     def from_json(cls, id: int, terms: Mapping[str, Any]) -> Rule:
@@ -87,6 +89,8 @@ class Rule:
             made["window"] = Window(**{**made["window"], "days": tuple(made["window"]["days"])})
         if made.get("outputs") is not None:
             made["outputs"] = Outputs.from_json(made["outputs"])
+        if made.get("partners") is not None:
+            made["partners"] = tuple(made["partners"])
         return cls(id, **made)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +102,8 @@ class Rule:
             found["window"]["days"] = list(self.window.days)
         if self.outputs is not None:
             found["outputs"] = self.outputs.to_json()
+        if self.partners is not None:
+            found["partners"] = list(self.partners)
         return found
 
     @property
@@ -112,6 +118,8 @@ class Rule:
         if self.kind == "dp":
             sign = "≤" if self.verdict == "allow" else ">"
             return f"DP questions{about}" + (f" at ε {sign} {plain(self.epsilon_micro)} each" if self.epsilon_micro else "")
+        if self.kind == "share":
+            return f"{self.dataset or 'data'} with {' and '.join(self.partners) if self.partners else 'partners'}"
         if self.digest:
             return f"the code {self.digest[:19]}…"
         if self.template:
@@ -129,7 +137,8 @@ class Rule:
         return "; ".join(parts)
 
     def __repr__(self) -> str:
-        does = {"allow": "may run" if self.kind == "code" else "may ask", "ask": "waits for a person:", "refuse": "may not run"}
+        verb = {"code": "run", "dp": "ask", "share": "share"}[self.kind]
+        does = {"allow": f"may {verb}", "ask": "waits for a person:", "refuse": f"may not {verb}"}
         then = ""
         if self.kind == "code" and self.verdict == "allow":
             then = ", and you see each result before it leaves" if self.review else ", and results leave without you"
@@ -152,6 +161,7 @@ class Case:
     params: Mapping[str, Value] = field(default_factory=dict)
     filtered: bool = False
     observed: Observed | None = None
+    partners: tuple[str, ...] = ()
 
 
 class Past(Protocol):
@@ -208,7 +218,7 @@ def decide(rules: Iterable[Rule], case: Case, past: Past) -> Decision:
 
 
 def _asked(case: Case, rule: Rule | None) -> Ask | Refuse:
-    if case.kind == "code":
+    if case.kind != "dp":
         return Ask(rule)
     line = f'owner.policy.allow("dp", dataset="{case.datasets[0]}", epsilon_per_query={case.cost.epsilon / MICRO:g})'
     return Refuse(f"no policy of the owner allows this question at {case.cost}; the owner can allow it with: {line}", rule)
@@ -217,7 +227,7 @@ def _asked(case: Case, rule: Rule | None) -> Ask | Refuse:
 def judge(rule: Rule, case: Case, past: Past) -> str:
     """Why a rule does not fit a case; empty where it does."""
     if rule.kind != case.kind:
-        return f"it is about {'questions' if rule.kind == 'dp' else 'code'}"
+        return f"it is about {_KINDS[rule.kind]}"
     if rule.analyst not in (None, case.analyst) or rule.role not in (None, case.role):
         return f"it is about {rule.who}"
     if rule.dataset is not None and (
@@ -227,7 +237,14 @@ def judge(rule: Rule, case: Case, past: Past) -> str:
     return _about(rule, case, past) or _when(rule, case, past) or _results(rule, case)
 
 
+_KINDS = {"dp": "questions", "code": "code", "share": "sharing"}
+
+
 def _about(rule: Rule, case: Case, past: Past) -> str:
+    if rule.kind == "share":
+        named, asked = set(rule.partners or ()), set(case.partners)
+        fits = rule.partners is None or (asked <= named if rule.verdict == "allow" else bool(asked & named))
+        return "" if fits else f"it is about sharing with {' and '.join(rule.partners or ())}"
     if rule.kind == "dp":
         over = rule.epsilon_micro is not None and (case.cost.epsilon > rule.epsilon_micro) == (rule.verdict == "allow")
         return f"it is about questions at ε {'≤' if rule.verdict == 'allow' else '>'} {plain(rule.epsilon_micro)} each" \
@@ -260,7 +277,7 @@ def _when(rule: Rule, case: Case, past: Past) -> str:
 
 
 def _results(rule: Rule, case: Case) -> str:
-    if rule.kind == "dp" or rule.verdict != "allow":
+    if rule.kind != "code" or rule.verdict != "allow":
         return ""
     if case.filtered and rule.digest is None and not rule.same:
         return "code on chosen rows runs by its own digest only"

@@ -122,6 +122,7 @@ class Policy:
         expires: str | None = None,
         review: bool = True,
         outputs: Outputs | Mapping[str, Any] | None = None,
+        partners: Sequence[str] | None = None,
     ) -> Rule:
         """Let something run without a click.
 
@@ -130,6 +131,8 @@ class Policy:
         parameters, environment), once unless ``times`` says more; ``same=True``, what people approved for the same analyst
         before, unchanged; ``like=request, params={"age": (18, 90), "ward": ["er", "icu"]}``, the same code with other values
         in these bounds or lists (other parameters stay as they are) and with later versions of its datasets. Every run counts.
+        ``allow("share", dataset=…)``: split a dataset in federations that you accepted, also one that was not open to the
+        analyst then; with these ``partners`` and no others, or with whoever is in the federation.
 
         For ``analyst`` (default: everybody, or everybody in a ``role``). ``times`` runs, in all or ``per`` "1d", "2h" or
         "30min"; ``hours`` "08:00-18:00", ``days`` "mon-fri" or a list, in time ``zone``; until ``expires`` ("30d").
@@ -143,13 +146,15 @@ class Policy:
                 "say which code, in one way: digest=request.digest, like=request with params={…}, or same=True for what was "
                 "approved before"
             )
+        if kind == "share" and dataset is None:
+            raise UsageError('say what may be shared: owner.policy.allow("share", dataset="ages", partners=["hospital-b"])')
         if kind == "code" and digest is not None and analyst is None:
             raise UsageError('say whose code: owner.policy.allow("code", analyst="alice", digest=request.digest, times=5)')
         terms: dict[str, Any] = {"verdict": "allow", "kind": kind, "dataset": dataset, "analyst": analyst, "role": role}
         terms |= {"epsilon_micro": None if epsilon_per_query is None else Budget(epsilon_per_query).cap.epsilon}
         terms |= {"digest": digest, "same": bool(same), "review": bool(review), "outputs": outputs}
         terms |= {"times": 1 if digest is not None and times is None else times, "per": per, "expires": expires}
-        terms |= {"window": window(hours, days, zone)}
+        terms |= {"window": window(hours, days, zone), "partners": partners}
         terms |= self._like(like, params)
         return self._add(terms)
 
@@ -158,20 +163,21 @@ class Policy:
         return self._strict("ask", kind, "", **conditions)
 
     def refuse(self, kind: str, *, why: str = "", **conditions: Any) -> Rule:
-        """Refuse questions or code, whatever else allows them: by ``analyst``, ``role``, ``dataset``, ``hours``, ``expires``…
+        """Refuse questions, code or sharing, whatever else allows it: by ``analyst``, ``role``, ``dataset``, ``hours``…
 
-        ``why`` reaches the analyst. For questions, ``above=0.5`` refuses those that cost more ε than that.
+        ``why`` reaches the analyst. For questions, ``above=0.5`` refuses those that cost more ε than that; for sharing,
+        ``partners=["bank-c"]`` refuses federations with any of these.
         """
         return self._strict("refuse", kind, why, **conditions)
 
     def _strict(
         self, verdict: str, kind: str, why: str, *, analyst: str | None = None, role: str | None = None,
         dataset: str | None = None, hours: str | None = None, days: str | Sequence[str] | None = None, zone: str = "UTC",
-        expires: str | None = None, above: float | None = None,
+        expires: str | None = None, above: float | None = None, partners: Sequence[str] | None = None,
     ) -> Rule:  # fmt: skip
         return self._add({
             "verdict": verdict, "kind": kind, "why": why, "analyst": analyst, "role": role, "dataset": dataset,
-            "expires": expires, "window": window(hours, days, zone),
+            "expires": expires, "window": window(hours, days, zone), "partners": partners,
             "epsilon_micro": None if above is None else Budget(above).cap.epsilon,
         })  # fmt: skip
 
@@ -204,8 +210,12 @@ class Policy:
     def _checked(self, terms: Mapping[str, Any]) -> Rule:
         """The rule that terms describe, under no number yet; raises UsageError that names what is wrong."""
         made = dict(terms)
-        if made.get("kind") not in ("dp", "code"):
-            raise UsageError(f"policies are about 'dp' (questions) and 'code', not {ascii(made.get('kind'))[:40]}")
+        if made.get("kind") not in ("dp", "code", "share"):
+            raise UsageError(f"policies are about 'dp' (questions), 'code' and 'share', not {ascii(made.get('kind'))[:40]}")
+        if made["kind"] == "share" and (made.get("verdict") == "ask" or made.get("times") is not None):
+            raise UsageError("sharing is allowed or refused by rules; what is opened is asked each time")
+        if made.get("partners") is not None:
+            made["partners"] = self._named(made["kind"], made["partners"])
         if made.get("verdict") not in VERDICTS:
             raise UsageError(f"a rule's verdict is one of {', '.join(VERDICTS)}, not {ascii(made.get('verdict'))[:40]}")
         for name, what in (("analyst", "the analyst's name"), ("role", "the role's name")):
@@ -235,6 +245,12 @@ class Policy:
         made["why"] = str(made.get("why") or "")[:1000]
         return Rule(0, **made)
 
+    def _named(self, kind: str, partners: Any) -> tuple[str, ...]:
+        listed = isinstance(partners, list | tuple) and partners and all(isinstance(p, str) for p in partners)
+        if kind != "share" or not listed:
+            raise UsageError('partners is a list of owners, and goes with sharing: partners=["hospital-b", "hospital-c"]')
+        return tuple(sorted({check_name(p, "a partner's name") for p in partners}))
+
     def _roles(self) -> list[str]:
         return [n for (n,) in self._journal.read("SELECT name FROM roles")]
 
@@ -255,7 +271,7 @@ class Policy:
         """The rules as a table, with how often each let something run."""
         rows = [
             (str(r.id), r.verdict, r.who, r.what, r.limits,
-             "" if r.kind == "dp" or r.verdict != "allow" else "you release" if r.review else "leaves unseen",
+             "" if r.kind != "code" or r.verdict != "allow" else "you release" if r.review else "leaves unseen",
              str(self._book.history.uses(r.id)))
             for r in self.rules
         ]  # fmt: skip

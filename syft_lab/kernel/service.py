@@ -32,12 +32,13 @@ from syft_lab.kernel import exports, policy, release
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import Ledger, Question
+from syft_lab.kernel.partners import Partners
 from syft_lab.kernel.registry import Analyst, Registry, agree
 from syft_lab.kernel.requests.desk import Desk, Row, environment
 from syft_lab.kernel.roles import OWNER, RIGHTS
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store
-from syft_lab.kernel.tensors import Seat, Tensors, as_array
+from syft_lab.kernel.tensors import ORDERED, Seat, Tensors, as_array
 from syft_lab.kernel.views import REPLACE
 from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
@@ -68,8 +69,9 @@ class Service:
         isolation: str,
         notify: Notify,
         tensors: Tensors | None = None,
+        partners: Partners | None = None,
     ) -> None:
-        self.name, self.keys = name, keys
+        self.name, self.keys, self._partners = name, keys, partners
         self._desk, self._rulebook, self._isolation = desk, rulebook, isolation
         self.manager: Callable[[dict[str, Any], str, Iterable[str]], Any] | None = None
         self.next_keys: Keys | None = None
@@ -93,12 +95,13 @@ class Service:
             m.Account: self._account,
             m.Rotate: self._rotate,
             m.File: self._in_worker(self._file),
+            m.Propose: self._in_worker(self._propose),
             m.Watch: self._watch,
             m.Collect: self._in_worker(self._collect),
             m.Cancel: self._in_worker(self._cancel),
             m.Comment: self._in_worker(self._comment),
             m.Log: self._in_worker(self._log),
-            **dict.fromkeys((m.Run, m.Put, m.Load, m.Fetch, m.Noise, m.Ask), self._tensor),
+            **dict.fromkeys(ORDERED, self._tensor),
             m.Leave: self._leave,
         }
         if tensors is not None:
@@ -443,6 +446,10 @@ class Service:
 
     def _ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> m.Message:
         """An exact value, asked for: it is kept as it is now, and the owner decides about it as about a cell's result."""
+        if seat.joint and self._partners is not None:
+            return self._filed(
+                analyst, message.request, lambda partners: partners.ask(analyst, seat, message), "a part of a value"
+            )
         found, _ = seat.call("describe", {"value": message.value})
         if found["label"]["kind"] == "public":
             raise UsageError("this value is public: x.get() brings it back")
@@ -459,6 +466,18 @@ class Service:
         row = self._desk.file(analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]))
         if new and row.state == "filed":
             self._notify(f"{analyst.name} asks for an exact value: request {row.number}. owner.inbox shows it")
+        return m.Filed(canonical.dumps(self._desk.public(row)))
+
+    def _propose(self, analyst: Analyst, message: m.Propose) -> m.Message:
+        return self._filed(analyst, message.request, lambda partners: partners.propose(analyst, message), "a partnership")
+
+    def _filed(self, analyst: Analyst, request: str, work: Callable[[Partners], Row], what: str) -> m.Message:
+        if self._partners is None:
+            raise RefusedError(f"{self.name} has no torch, so it takes part in no federation")
+        new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", request)
+        row = work(self._partners)
+        if new and row.state == "filed" and row.request == request:
+            self._notify(f"{analyst.name} asks for {what}: request {row.number}. owner.inbox shows it")
         return m.Filed(canonical.dumps(self._desk.public(row)))
 
     async def _watch(self, analyst: Analyst, message: m.Watch) -> m.Message:

@@ -14,12 +14,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from syft_lab import canonical
-from syft_lab.errors import BusyError, LabError, RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.errors import BusyError, LabError, PartnerError, RefusedError, StalePointerError, UsageError, WireError
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Host
@@ -27,18 +27,23 @@ from syft_lab.kernel.executor.supervisor import Limits
 from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.store import Store
 from syft_lab.wire import messages as m
+from syft_lab.wire.messages import Ordered
 
 PART = 8 << 20
 MAX_RUNS, SPACES, KEPT_REPLIES, TURN_SECONDS, IDLE_SECONDS = 1024, 4, 64, 60.0, 1800.0
-Ordered = m.Run | m.Put | m.Load | m.Fetch | m.Noise | m.Ask
-Start = Callable[[Limits], Host]
+WITH_PARTNERS = (m.Share, m.Gather, m.Meet, m.Join, m.Deal, m.Enter)
+ORDERED = get_args(Ordered)
+Start = Callable[[Limits, bool], Host]
 
 
 class Seat:
-    """One session's values. ``turn`` wakes messages that came before their time."""
+    """One session's values. ``turn`` wakes messages that came before their time.
 
-    def __init__(self, analyst: str, start: Callable[[], Host]) -> None:
-        self.analyst = analyst
+    ``joint``: it is a party of a federation, whose id is in ``federation`` once that is known.
+    """
+
+    def __init__(self, analyst: str, start: Callable[[], Host], joint: bool = False) -> None:
+        self.analyst, self.joint, self.federation = analyst, joint, ""
         self.next = 1
         self.gone = ""
         self.replies: OrderedDict[int, m.Message | LabError] = OrderedDict()
@@ -74,6 +79,7 @@ class Tensors:
         self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.noise: Callable[[Analyst, Seat, m.Noise], m.Message] | None = None
         self.ask: Callable[[Analyst, Seat, m.Ask], m.Message] | None = None
+        self.with_partners: Callable[[Analyst, Seat, Any], m.Message] | None = None
 
     async def handle(self, analyst: Analyst, message: Ordered) -> m.Message:
         """Answer a message in its turn."""
@@ -94,7 +100,7 @@ class Tensors:
             reply: m.Message | LabError
             try:
                 reply = await asyncio.get_running_loop().run_in_executor(seat.worker, self._do, analyst, seat, message)
-            except StalePointerError as error:
+            except (StalePointerError, PartnerError) as error:
                 self._drop((analyst.name, message.space), str(error))
                 seat.turn.notify_all()
                 raise
@@ -136,6 +142,12 @@ class Tensors:
         for key in list(self._seats):
             self._drop(key, "the owner stopped")
 
+    def end(self, federation: str, analyst: str, why: str) -> None:
+        """End an analyst's sessions in a federation; the partners hear of it."""
+        for key, seat in list(self._seats.items()):
+            if seat.federation == federation and seat.analyst == analyst:
+                self._drop(key, why)
+
     def seats(self) -> list[tuple[str, Seat]]:
         """Analyst and session, of all that are open."""
         return [(analyst, seat) for (analyst, _), seat in list(self._seats.items())]
@@ -162,7 +174,8 @@ class Tensors:
             own = sorted((s.touched, k) for k, s in self._seats.items() if k[0] == analyst.name)
             if len(own) >= SPACES:
                 raise BusyError(f"{len(own)} sessions of yours hold tensors here; close one of them: session.close()")
-            found = self._seats[key] = Seat(analyst.name, lambda: self._start(self._limits(analyst.role)))
+            joint = isinstance(message, m.Gather)
+            found = self._seats[key] = Seat(analyst.name, lambda: self._start(self._limits(analyst.role), joint), joint)
         return found
 
     def _drop(self, key: tuple[str, str], why: str) -> None:
@@ -176,6 +189,10 @@ class Tensors:
     # In the worker's thread
 
     def _do(self, analyst: Analyst, seat: Seat, message: Ordered) -> m.Message:
+        if isinstance(message, WITH_PARTNERS) and self.with_partners is not None:
+            return self.with_partners(analyst, seat, message)
+        if seat.joint and isinstance(message, m.Load | m.Noise):
+            raise RefusedError("a session in a federation takes in shares, and opens what all owners let go")
         if isinstance(message, m.Run):
             runs, given = _frames(message.payload)
             found, _ = seat.call("run", {"runs": runs}, given)

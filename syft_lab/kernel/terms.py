@@ -76,7 +76,7 @@ def from_toml(entry: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(entry)
     made.setdefault("verdict", "allow")
     known = {"kind", "verdict", "analyst", "role", "dataset", "epsilon_per_query", "digest", "same", "template", "params",
-             "times", "per", "hours", "days", "zone", "expires", "review", "outputs", "why"}  # fmt: skip
+             "times", "per", "hours", "days", "zone", "expires", "review", "outputs", "why", "partners"}  # fmt: skip
     wrong = sorted(set(made) - known)
     if wrong:
         raise UsageError(f"a rule has no setting {wrong[0]!r}; it has: {', '.join(sorted(known))}")

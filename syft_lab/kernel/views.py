@@ -342,7 +342,7 @@ def _move(state: str, *before: str) -> Callable[[sqlite3.Connection, int, Body],
         ).rowcount
         if changed != 1:
             raise sqlite3.IntegrityError(f"the request is not in a state before {state}")
-        if state in ("partly", "approved"):
+        if state in ("partly", "approved", "joined"):
             _endorse(db, seq, body, state)
         elif state == "review":
             db.execute("UPDATE requests SET ran = ? WHERE request = ?", (seq, body["request"]))
@@ -354,7 +354,7 @@ def _move(state: str, *before: str) -> Callable[[sqlite3.Connection, int, Body],
 
 
 def _endorse(db: sqlite3.Connection, seq: int, body: Body, state: str) -> None:
-    """One person, or rule, once; never the one who asks; and ``approved`` means that as many agreed as are needed."""
+    """One person, or rule, once; never the one who asks; and unless it stays ``partly``, as many agreed as are needed."""
     db.execute("INSERT INTO endorsements VALUES (?, ?, ?)", (body["request"], body["by"], seq))
     analyst, needed, count = db.execute(
         "SELECT analyst, needed, (SELECT count(*) FROM endorsements WHERE endorsements.request = requests.request)"
@@ -363,7 +363,7 @@ def _endorse(db: sqlite3.Connection, seq: int, body: Body, state: str) -> None:
     ).fetchone()
     if body["by"] == analyst:
         raise sqlite3.IntegrityError("nobody approves their own request")
-    if (count >= needed) != (state == "approved"):
+    if (count >= needed) != (state != "partly"):
         raise sqlite3.IntegrityError(f"{count} of {needed} approvals")
     db.execute(
         "UPDATE requests SET rule = coalesce(?, rule), review = max(?, CASE WHEN ? > 1 THEN review ELSE 0 END)"
@@ -433,7 +433,9 @@ _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "endorsed": _move("partly", *_UNDECIDED),
     "approved": _move("approved", *_UNDECIDED),
     "denied": _move("denied", *_UNDECIDED),
-    "expired": _move("expired", *_UNDECIDED),
+    "joined": _move("joined", *_UNDECIDED),
+    "left": _move("left", "joined"),
+    "expired": _move("expired", *_UNDECIDED, "joined"),
     "cancelled": _move("cancelled", *_UNDECIDED, "approved", "running", "review"),
     "started": _move("running", "approved"),
     "ran": _move("review", "running"),

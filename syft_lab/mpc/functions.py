@@ -44,10 +44,13 @@ class Fixed:
         return truncate(self.party, masked(self.party, x, y, bilinear), self.f)
 
     def scaled(self, x: Shared, factor: float) -> Shared:
-        """x times a number that everybody knows."""
+        """x times a number that everybody knows; error of 2^−f, and of 2^−f of the value.
+
+        A small factor, such as a hundredth, has f bits from its highest on: with f after the point it would be off by 2e-4.
+        """
         if factor == int(factor):
             return x.map(lambda t: t * int(factor))
-        bits = self.f
+        bits = min(60, self.f + max(0, -math.frexp(factor)[1]))
         return truncate(self.party, x.map(lambda t: t * round(factor * 2.0**bits)), bits)
 
     def constant(self, x: Shared, number: float) -> Shared:

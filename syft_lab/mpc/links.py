@@ -21,8 +21,8 @@ PART = 1 << 18
 HEARTBEAT_MS, SILENT_MS, HANDSHAKE_MS = 2000, 8000, 5000
 LINGER_MS = 2000
 _GONE = "is gone, or the connection to it broke"
-_ENDS = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_EVENTS = _ENDS | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_BEGINS = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED
+_EVENTS = _BEGINS | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 
 class MemoryLink:
@@ -70,7 +70,8 @@ class ZmqLink:
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
-        self._broken = False
+        self._connections: set[int] = set()
+        self._up = self._broken = False
 
     def send(self, head: bytes, body: memoryview) -> None:
         """See `party.Link`."""
@@ -111,10 +112,20 @@ class ZmqLink:
         return head
 
     def _hear(self) -> bool:
-        """Take in an event of the connection; gives whether it is up."""
-        event = parse_monitor_message(self._monitor.recv_multipart())["event"]
-        if event & ~zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._broken = True
+        """Take in an event of the connection; gives whether it is up.
+
+        Where this party listens strangers may knock, and go: it is broken when there is no connection left. While a stranger
+        stays, a partner who is gone is missed by its silence.
+        """
+        said = parse_monitor_message(self._monitor.recv_multipart())
+        event, file = said["event"], said["value"]
+        if event & _BEGINS:
+            self._connections.add(file)
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._connections.discard(file)
+        else:
+            self._up = True
+        self._broken = self._broken or (self._up and not self._connections)
         return bool(event == zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
     def wait(self, timeout: float) -> None:
@@ -122,7 +133,6 @@ class ZmqLink:
         end = time.monotonic() + timeout
         while self._monitor.poll(max(0, int((end - time.monotonic()) * 1000))):
             if self._hear():
-                self._broken = False
                 return
         raise PartnerError(f"did not connect with its key within {timeout:g} s")
 
@@ -138,26 +148,38 @@ class Mesh:
     """The links of one party, before and while they are up. It listens for the partners with higher indexes, and calls the
     others.
 
-    ``keys`` are of this party, ``publics`` of all in their order: only who holds a partner's key gets its place.
+    Nobody gets in before `expect` has said whose keys the partners have: only who holds a partner's key gets its place.
+    ``names`` are of all parties, in their order.
     """
 
-    def __init__(self, index: int, keys: Keys, publics: Sequence[PublicKeys], host: str = "127.0.0.1") -> None:
-        self._index, self._keys, self._publics = index, keys, publics
+    def __init__(self, index: int, keys: Keys, names: Sequence[str], host: str = "127.0.0.1") -> None:
+        self._index, self._keys, self._names = index, keys, tuple(names)
+        self._publics: Sequence[PublicKeys] = ()
         self._context = zmq.Context()
         self._zap = ThreadAuthenticator(self._context)
         self._zap.start()
-        self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._links: dict[int, ZmqLink] = {}
         self.ports: dict[int, int] = {}
-        for other in range(index + 1, len(publics)):
+        for other in range(index + 1, len(names)):
             domain = f"party-{other}"
-            self._zap.configure_curve_callback(domain=domain, credentials_provider=_Only(publics[other].curve))
-            socket = self._socket(other)
+            self._zap.configure_curve_callback(domain=domain, credentials_provider=_Only(self, other))
+            socket = self._socket()
             socket.curve_server = True
             socket.zap_domain = domain.encode()
             socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            self._links[other] = ZmqLink(socket)  # now, so that it hears of a partner who is quick
             self.ports[other] = socket.bind_to_random_port(f"tcp://{host}")
 
-    def _socket(self, other: int) -> zmq.Socket[bytes]:
+    def expect(self, publics: Sequence[PublicKeys]) -> Mesh:
+        """Take in the keys of all parties, in their order; gives itself."""
+        self._publics = tuple(publics)
+        return self
+
+    def holds(self, other: int, key: str) -> bool:
+        """Whether this is the key of that party."""
+        return other < len(self._publics) and self._publics[other].curve == key
+
+    def _socket(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.curve_secretkey = self._keys.curve_secret.encode()
         socket.curve_publickey = self._keys.public.curve.encode()
@@ -167,23 +189,22 @@ class Mesh:
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.sndhwm = socket.rcvhwm = 0  # lock-step bounds what is on its way
         socket.sndtimeo = 0  # so sending waits only where nobody is there any more
-        self._sockets[other] = socket
         return socket
 
     def connect(self, addresses: Mapping[int, str], timeout: float = 30.0) -> dict[int, ZmqLink]:
-        """Links to all partners; ``addresses`` ("host:port") are of those with lower indexes."""
-        links = {}
-        for other in range(len(self._publics)):
-            if other < self._index:
-                socket = self._socket(other)
-                socket.curve_serverkey = self._publics[other].curve.encode()
-                links[other] = ZmqLink(socket)
-                socket.connect(f"tcp://{addresses[other]}")
-            elif other > self._index:
-                links[other] = ZmqLink(self._sockets[other])
-        for link in links.values():
-            link.wait(timeout)
-        return links
+        """Links to all partners, once each of them has heard of the others' keys; ``addresses`` ("host:port") are of those with
+        lower indexes."""  # noqa: D209
+        for other in range(self._index):
+            socket = self._socket()
+            socket.curve_serverkey = self._publics[other].curve.encode()
+            self._links[other] = ZmqLink(socket)
+            socket.connect(f"tcp://{addresses[other]}")
+        for other, link in self._links.items():
+            try:
+                link.wait(timeout)
+            except PartnerError as error:
+                raise PartnerError(f"{self._names[other]} {error}") from None
+        return dict(sorted(self._links.items()))
 
     def close(self) -> None:
         """End all links."""
@@ -192,11 +213,11 @@ class Mesh:
 
 
 class _Only:
-    """Answers ZAP: one key."""
+    """Answers ZAP: one partner's key."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, mesh: Mesh, other: int) -> None:
+        self._mesh, self._other = mesh, other
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Called by pyzmq's authenticator with the key in Z85."""
-        return bool(key.decode() == self._key)
+        return self._mesh.holds(self._other, key.decode())

@@ -11,6 +11,7 @@ messages that had to wait for each other, which is what a network's latency is m
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections import deque
@@ -92,6 +93,13 @@ class Party:
         """The party before this one."""
         return (self.index - 1) % PARTIES
 
+    def turn(self, what: bytes) -> None:
+        """Go on to what the parties were all asked to do now. Messages name it: one that was asked something else is an error.
+
+        The name is a hash of the last and of ``what``, so that it stands for all that was asked in this run so far.
+        """
+        self.run = hashlib.sha256(self.run + hashlib.sha256(what).digest()).digest()[: len(self.run)]
+
     def step(self) -> int:
         """The number of the next operation: the name of its masks."""
         self._step += 1
@@ -136,7 +144,7 @@ class Party:
 
     def later(self, source: int, shape: Sequence[int], dtype: torch.dtype = torch.int64) -> Callable[[], Tensor]:
         """The same, but what it gives waits: it is taken when it, or a message after it, is asked for."""
-        side, counts = self._sides[source], self._counts
+        side, counts, run = self._sides[source], self._counts, self.run
         found: list[Tensor] = []
 
         def take() -> Tensor:
@@ -145,12 +153,12 @@ class Party:
             return found[0]
 
         def read() -> None:
-            found.append(self._read(source, side, counts, shape, dtype))
+            found.append(self._read(source, side, counts, run, shape, dtype))
 
         side.due.append(read)
         return take
 
-    def _read(self, source: int, side: _Side, counts: Counts, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    def _read(self, source: int, side: _Side, counts: Counts, run: bytes, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         found = torch.empty(tuple(shape), dtype=dtype)
         raw = memoryview(found.numpy().reshape(-1)).cast("B") if found.numel() else memoryview(bytearray())
         side.received += 1
@@ -158,9 +166,11 @@ class Party:
             head = self.links[source].receive(raw, self.timeout)
             if len(head) != _HEAD.size:
                 raise PartnerError("sent a message without its head")
-            run, number, round_, size = _HEAD.unpack(head)
-            if (run, number, size) != (self.run, side.received, raw.nbytes):
-                raise PartnerError("sent a message of another step, or of another run")
+            said, number, round_, size = _HEAD.unpack(head)
+            if said != run:
+                raise PartnerError("was asked something else than this party, or is in another run")
+            if (number, size) != (side.received, raw.nbytes):
+                raise PartnerError("sent a message of another step")
         counts.rounds = max(counts.rounds, round_)
         return found.to(self.device)
 

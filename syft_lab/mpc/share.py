@@ -94,10 +94,8 @@ class Share(torch.Tensor):
         schema = func._schema
         if schema.is_mutable:
             return _write(func, args, kwargs or {})
-        rule = TABLE.get(func)
-        if rule is None:
-            raise RefusedOpError(f"{func} has no rule for shares{_near(str(func))}; docs/mpc.md lists what has")
-        made = rule(*args, **(kwargs or {}))
+        check(func)
+        made = TABLE[func](*args, **(kwargs or {}))
         if schema.returns[0].alias_info is not None and isinstance(args[0], Share):
             args[0].viewed = made.viewed = True
         return made
@@ -126,6 +124,12 @@ _INSTEAD = {
     "item": _OPEN, "_local_scalar_dense": _OPEN, "nonzero": _SIZE, "masked_select": _SIZE, "sort": _BEST, "topk": _BEST,
     "native_dropout": "model.eval() first", "copy_": "make a new tensor",
 }  # fmt: skip
+
+
+def check(func: Any) -> None:
+    """Raises RefusedOpError, with the nearest that works, for an operation that shares don't have."""
+    if func not in TABLE:
+        raise RefusedOpError(f"{func} has no rule for shares{_near(str(func))}; docs/mpc.md lists what has")
 
 
 def _near(name: str) -> str:

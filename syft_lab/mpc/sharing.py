@@ -10,9 +10,8 @@ from torch import Tensor
 
 from syft_lab.errors import UsageError
 from syft_lab.mpc.randomness import fresh
-
-FRACTION = 18
-RANGE_BITS = 30
+from syft_lab.partnership import FRACTION as FRACTION
+from syft_lab.partnership import RANGE_BITS as RANGE_BITS
 
 
 def encode(x: Tensor, fraction: int = FRACTION, range_bits: int = RANGE_BITS) -> Tensor:

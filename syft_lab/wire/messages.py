@@ -372,6 +372,98 @@ class Ask(Message):
 
 
 @dataclass(frozen=True)
+class Propose(Message):
+    """Ask the owner to take part in a federation: JSON terms, as `syft_lab.partnership` has them. Answered by `Filed`."""
+
+    kind = "propose"
+    request: str
+    terms: bytes
+
+
+@dataclass(frozen=True)
+class Share(Message):
+    """May a value of this session be shared in a federation? It is kept as it is now, for one `Enter`."""
+
+    kind = "share"
+    space: str
+    number: int
+    value: int
+    federation: str
+
+
+@dataclass(frozen=True)
+class Shared(Message):
+    """It may; ``token`` names it."""
+
+    kind = "shared"
+    token: str
+
+
+@dataclass(frozen=True)
+class Gather(Message):
+    """Begin a session in a federation: the first message of its space."""
+
+    kind = "gather"
+    space: str
+    number: int
+    federation: str
+
+
+@dataclass(frozen=True)
+class Gathered(Message):
+    """What this owner's party uses in the session, signed: JSON ``{"curve", "host", "ports", "signature"}``."""
+
+    kind = "gathered"
+    offer: bytes
+
+
+@dataclass(frozen=True)
+class Meet(Message):
+    """The offers of all parties, in their order: a JSON list. Answered by `Ran`, once this party lets the others in."""
+
+    kind = "meet"
+    space: str
+    number: int
+    offers: bytes
+
+
+@dataclass(frozen=True)
+class Join(Message):
+    """All have met: connect, and agree on fresh masks. Answered by `Ran`."""
+
+    kind = "join"
+    space: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Deal(Message):
+    """The two shares that a party gets of a tensor of the analyst's, one after the other as int64, from byte ``start`` on."""
+
+    kind = "deal"
+    max_payload = 64 << 20
+    space: str
+    number: int
+    value: int
+    shape: list[int]
+    start: int
+    payload: Sequence[bytes | memoryview] = ()
+
+
+@dataclass(frozen=True)
+class Enter(Message):
+    """A value of the owner ``member`` becomes shares. ``token`` names it there; the others know its shape alone."""
+
+    kind = "enter"
+    space: str
+    number: int
+    value: int
+    member: int
+    shape: list[int]
+    token: str
+
+
+@dataclass(frozen=True)
 class Log(Message):
     """For whoever may read the journal: its entries from ``start`` on, as many as fit."""
 
@@ -414,4 +506,5 @@ class Refused(Message):
     text: str
 
 
+Ordered = Run | Put | Load | Fetch | Noise | Ask | Share | Gather | Meet | Join | Deal | Enter  # each in its turn of a session
 KINDS: Mapping[str, type[Message]] = {kind.kind: kind for kind in Message.__subclasses__()}

@@ -38,7 +38,7 @@ def net():
 def party(pipe, index, secrets, publics, addresses, dies_at):
     """One process: connects, waits for its shares, runs the network on them, says how it went."""
     torch.set_num_threads(1)
-    mesh = Mesh(index, Keys(*secrets), publics)
+    mesh = Mesh(index, Keys(*secrets), NAMES).expect(publics)
     pipe.send(mesh.ports)
     addresses = pipe.recv()
     try:
@@ -158,24 +158,62 @@ def test_a_party_that_hangs_is_named_within_the_timeout():
 
 def test_a_partner_with_another_key_is_not_one():
     with three(wrong_key=True) as (_, up):
-        assert up[0] == ("not up", f"did not connect with its key within {PATIENCE:g} s")
+        assert up[0] == ("not up", f"{NAMES[1]} did not connect with its key within {PATIENCE:g} s")
 
 
-def test_sending_to_one_that_left_is_an_error_and_no_wait():
+@pytest.fixture
+def pair():
+    """Two ends of a link, the first of which listens, before they connect."""
     keys = [Keys.generate(), Keys.generate()]
-    first, second = (Mesh(i, keys[i], [k.public for k in keys]) for i in (0, 1))
+    meshes = [Mesh(i, keys[i], NAMES[:2]).expect([k.public for k in keys]) for i in (0, 1)]
+    yield meshes
+    for mesh in meshes:
+        mesh.close()
+
+
+def connected(pair):
+    first, second = pair
     with ThreadPoolExecutor(2) as pool:
         up = pool.submit(first.connect, {}), pool.submit(second.connect, {0: f"127.0.0.1:{first.ports[1]}"})
-        link = up[0].result()[1]
-        assert up[1].result()[0]
-    second.close()
+        return up[0].result()[1], up[1].result()[0]
+
+
+def test_sending_to_one_that_left_is_an_error_and_no_wait(pair):
+    link, _ = connected(pair)
+    pair[1].close()
     with pytest.raises(PartnerError, match="is gone"):
         link.receive(memoryview(bytearray(8)), timeout=10)
     begun = time.monotonic()
     with pytest.raises(PartnerError, match="is gone"):
         link.send(b"head", memoryview(b"12345678"))
     assert time.monotonic() - begun < 5
-    first.close()
+
+
+def test_a_partner_who_is_there_first_is_heard_of(pair):
+    first, second = pair
+    link = second.connect({0: f"127.0.0.1:{first.ports[1]}"}, timeout=PATIENCE)[0]
+    assert first.connect({}, timeout=PATIENCE)[1]
+    first._links[1].send(b"head", memoryview(b"12345678"))
+    assert link.receive(memoryview(bytearray(8)), timeout=PATIENCE) == b"head"
+
+
+def test_strangers_at_the_door_end_no_run(pair):
+    link, other = connected(pair)
+    for said in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(64)):
+        with socket.create_connection(("127.0.0.1", pair[0].ports[1])) as stranger:
+            stranger.sendall(said)
+            stranger.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(1024):  # until it is shown the door
+                    pass
+        other.send(b"head", memoryview(b"12345678"))
+        into = bytearray(8)
+        assert link.receive(memoryview(into), timeout=PATIENCE) == b"head"
+        assert into == b"12345678"
+    with socket.create_connection(("127.0.0.1", pair[0].ports[1])):  # one that stays
+        pair[1].close()
+        with pytest.raises(PartnerError, match="did not send what was its turn|is gone"):
+            link.receive(memoryview(bytearray(8)), timeout=1)
 
 
 class Proxy:

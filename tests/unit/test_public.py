@@ -9,8 +9,9 @@ from syft_lab import errors
 
 def test_the_public_names_are_these():
     assert lab.__all__ == [
-        "Budget", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request", "Result", "Session",
-        "__version__", "connect", "errors", "plan", "recompute", "send", "virtual_owners",
+        "Budget", "Federation", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request",
+        "Result", "Session", "SharedTensor", "__version__", "connect", "errors", "federation", "plan", "recompute", "send",
+        "virtual_owners",
     ]  # fmt: skip
 
 

@@ -79,15 +79,16 @@ def readable_paths() -> list[str]:
     return sorted({os.path.realpath(p) for p in found if os.path.exists(p)})
 
 
-def landlock(paths: Iterable[str]) -> None:
-    """Deny every access to files but reading ``paths``; deny TCP, signals and abstract sockets where the kernel can."""
+def landlock(paths: Iterable[str], network: bool = False) -> None:
+    """Deny every access to files but reading ``paths``; deny TCP (but for the ``network``), signals and abstract sockets where
+    the kernel can."""  # noqa: D209
     version = landlock_version()
     if not version:
         raise OSError(errno.ENOSYS, "this kernel has no Landlock")
     kinds = (1 << FS_KINDS.get(version, FS_KINDS_NEWEST)) - 1
     rules = struct.pack("=Q", kinds)
     if version >= 4:
-        rules += struct.pack("=Q", 3)  # TCP: bind, connect
+        rules += struct.pack("=Q", 0 if network else 3)  # TCP: bind, connect
     if version >= 6:
         rules += struct.pack("=Q", 3)  # scopes: abstract Unix sockets, signals
     ruleset = _libc.syscall(CREATE_RULESET, rules, ctypes.c_size_t(len(rules)), ctypes.c_uint(0))
@@ -213,15 +214,25 @@ def enter(level: str, cpu: int, memory: int, data: int, readable: Iterable[str])
         raise OSError(errno.ENOTSUP, f"there is no isolation {level}")
 
 
-def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bool) -> None:
-    """Walls around a child that runs plans: those of ``level`` with `recvmsg`, or on a GPU (``device``) and at L0 fewer."""
+# What a child that runs plans needs to hear from its kernel; and what a party needs to talk to its partners (libzmq's threads
+# begin with setting their scheduler, to what it is).
+FRAMES = ("recvmsg", "recvfrom", "sendto", "sendmsg")
+SOCKETS = ("socket", "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt",
+           "shutdown", "socketpair", "sched_setscheduler")  # fmt: skip
+
+
+def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bool, network: bool = False) -> None:
+    """Walls around a child that runs plans: those of ``level`` with `recvmsg`, or on a GPU (``device``) and at L0 fewer.
+
+    A party of a federation has the ``network``: it talks to its partners itself, and still reads no file and starts nothing.
+    """
     detach()
     if device:
         drop_capabilities()
         return
-    limits(1 << 30, memory * 3 // 2, 0)
+    limits(1 << 30, memory * 3 // 2, 0, files=256 if network else 64)
     drop_capabilities()
     if level in ("L2", "L3"):
-        landlock(readable)
+        landlock(readable, network)
     if level != "L0":
-        seccomp(level != "L1", ("recvmsg", "recvfrom", "sendto", "sendmsg"))
+        seccomp(level != "L1", (*FRAMES, *(SOCKETS if network else ())))

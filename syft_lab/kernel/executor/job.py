@@ -40,7 +40,8 @@ def child(fds: Sequence[int], readable: Sequence[str], threadpools: Any) -> int:
     limits = spec["limits"]
     if "plans" in spec:
         kernel = socket.socket(fileno=data[0])
-        guard.enter_for_plans(spec["level"], limits["memory"], readable, spec["plans"]["device"] != "cpu")
+        given = spec["plans"]
+        guard.enter_for_plans(spec["level"], limits["memory"], readable, given["device"] != "cpu", given["joint"])
         os.write(out, READY)
         return plans.serve(kernel, spec)
     size = sum(os.fstat(fd).st_size for fd in data)

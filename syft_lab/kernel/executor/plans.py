@@ -53,16 +53,57 @@ def answer(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames, tenso
         return runner.describe(facts["value"]), ()
     if do == "aggregate":
         return runner.aggregate(facts["value"]), ()
-    return runner.stats(), ()
+    if do == "stats":
+        return runner.stats(), ()
+    return _with_partners(runner, do, facts, frames)
+
+
+def _with_partners(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames) -> tuple[Any, Frames]:
+    """What each command to a party of a federation is."""
+    if do == "gather":
+        return runner.gather(facts["index"], facts["names"], facts["host"]), ()
+    if do == "meet":
+        runner.meet(facts["keys"], facts["addresses"])
+    elif do == "join":
+        runner.join(facts["fraction"])
+    elif do == "deal":
+        runner.deal(facts["value"], facts["shape"], facts["start"], frames[0])
+    elif do == "enter":
+        value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
+        about = {k: facts[k] for k in ("owner", "shape", "source", "story")}
+        runner.enter(facts["value"], value=value, lost=facts.get("lost", False), **about)
+    elif do == "open":
+        return None, [runner.open(facts["value"])]
+    return {"lost": ""}, ()
+
+
+def _plain(data: Any, dtype: str, shape: Sequence[int]) -> Any:
+    """A tensor of its bytes."""
+    import torch
+
+    from syft_lab.spec import DTYPES
+
+    whole = memoryview(data).cast("B")
+    flat = torch.frombuffer(bytearray(whole), dtype=DTYPES[dtype]) if whole.nbytes else torch.empty(0, dtype=DTYPES[dtype])
+    return flat.reshape(tuple(shape))
+
+
+def _runner(joint: bool, device: str, memory: int, seconds: float) -> Any:
+    """What holds and computes the values of a session: alone, or as a party of a federation (``joint``)."""
+    from syft_lab.kernel.executor.runner import Quota, Runner
+
+    if not joint:
+        return Runner(device, Quota(memory, seconds))
+    from syft_lab.kernel.executor.joint import Joint
+
+    return Joint(device, Quota(memory, seconds))
 
 
 class Here:
     """A runner in this process: for virtual owners."""
 
-    def __init__(self, device: str, memory: int, seconds: float) -> None:
-        from syft_lab.kernel.executor.runner import Quota, Runner
-
-        self._runner = Runner(device, Quota(memory, seconds))
+    def __init__(self, device: str, memory: int, seconds: float, joint: bool = False) -> None:
+        self._runner = _runner(joint, device, memory, seconds)
         self._lock = threading.Lock()
 
     def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
@@ -76,6 +117,7 @@ class Here:
         """See `Host`."""
         from syft_lab.kernel.executor.runner import Space
 
+        self._runner.close()
         self._runner.space = Space()
 
 
@@ -193,13 +235,12 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
     """In the child: answer until the kernel is gone."""
     import torch
 
-    from syft_lab.kernel.executor.runner import Quota, Runner
-
     torch.set_num_threads(spec["limits"]["threads"])
     pages = _Pages()
     runner, broken = None, LabError("")
     try:
-        runner = Runner(spec["plans"]["device"], Quota(spec["limits"]["memory"], spec["limits"]["wall"]))
+        given = spec["plans"]
+        runner = _runner(given["joint"], given["device"], spec["limits"]["memory"], spec["limits"]["wall"])
     except LabError as error:  # it is said to whoever asks for something
         broken = error
     buffers = Buffers()

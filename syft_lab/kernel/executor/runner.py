@@ -22,7 +22,16 @@ import numpy as np
 import torch
 
 from syft_lab import ops, plans
-from syft_lab.errors import FailedError, LabError, PrivateValueError, StateError, UsageError, WireError
+from syft_lab.errors import (
+    FailedError,
+    LabError,
+    PartnerError,
+    PrivateValueError,
+    StalePointerError,
+    StateError,
+    UsageError,
+    WireError,
+)
 from syft_lab.kernel.executor import grid
 from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant, text
 from syft_lab.kernel.executor.provenance import Made, Ran, settle, story
@@ -87,6 +96,9 @@ class Runner:
         self._flat: tuple[Held, torch.Tensor] | None = None  # what goes out just now
         if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
             raise StateError(f"this owner's machine has no {device} that torch can use")
+
+    def close(self) -> None:
+        """End what is open to others: nothing."""
 
     # What comes in
 
@@ -166,6 +178,8 @@ class Runner:
                 if ready.seeds > len(seeds):
                     raise WireError("a run brings a seed for each operation of its plan that draws random numbers")
                 values = (self._swift(ready, given, digest, seeds) if keep else None) or self._compute(ready, given, seeds)
+        except (PartnerError, StalePointerError):
+            raise
         except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
             lost = str(error)
             broke = Held(None, _NOTHING, Made(f"a plan that failed {secrets.token_hex(16)}"), why=lost)
@@ -247,7 +261,7 @@ class Runner:
         self._room(plan.bytes)
         return time.monotonic() + self.quota.seconds
 
-    def _late(self) -> FailedError:
+    def _late(self) -> LabError:
         return FailedError(f"this plan takes longer than the {self.quota.seconds:g} s that you may use at a time; split it")
 
     def _swift(self, plan: Compiled, given: Sequence[Held], digest: str, seeds: tuple[int, ...]) -> dict[int, Held] | None:

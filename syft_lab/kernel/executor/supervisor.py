@@ -181,13 +181,16 @@ class Executor:
                 del self._cancels[name]
                 os.close(cancel)
 
-    def plans(self, device: str, limits: Limits) -> Child:
-        """Start a child that runs plans on ``device``; raises StateError where there is none to be had."""
+    def plans(self, device: str, limits: Limits, joint: bool = False) -> Child:
+        """Start a child that runs plans on ``device``, alone or as a party of a federation (``joint``).
+
+        Raises StateError where there is none to be had.
+        """
         control = self._server(plans=True)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        spec = {"plans": {"device": device}, "level": self.level.name, "limits": asdict(limits)}
+        spec = {"plans": {"device": device, "joint": joint}, "level": self.level.name, "limits": asdict(limits)}
         lost = StateError("the process that runs plans could not be started; ask the owner")
         try:
             channel, out, log = _post(control, spec, [theirs.fileno()])

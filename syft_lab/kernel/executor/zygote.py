@@ -60,7 +60,8 @@ def preload() -> Any:
         layer(torch.ones(1, 2)).sum().backward()
         torch.optim.Adam(layer.parameters()).step()
         torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2))
-        importlib.import_module("syft_lab.kernel.executor.runner")
+        for name in ("runner", "joint"):
+            importlib.import_module(f"syft_lab.kernel.executor.{name}")
     if "sklearn" in sys.modules:
         from sklearn.linear_model import LogisticRegression
 

@@ -1,8 +1,9 @@
-"""Requests to run code: filed by analysts, decided by the owner, kept in the journal whatever happens to the kernel.
+"""Requests, to run code, for values and for partnerships: filed by analysts, decided by the owner, kept in the journal.
 
     filed → seen → partly → approved → running → review → released
-      └──────┴───────┴→ denied            │         └────→ withheld
-                        expired           └→ failed · interrupted
+      ├──────┴───────┴→ denied            │         └────→ withheld
+      │                 expired           └→ failed · interrupted
+      └→ joined → left · expired          (a partnership: nothing runs, it holds until somebody leaves)
     and cancelled from anywhere before the end; a step may be left out on the way to approved
 
 Each arrow is an entry of the journal, and `views` allows no other: a request runs once at most, and nothing leaves
@@ -12,6 +13,7 @@ a run lies beside the journal in a folder (0600).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import platform
@@ -21,12 +23,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from syft_lab import __version__, values
+from syft_lab import __version__, canonical, values
 from syft_lab.cell import Cell, parse, use_from_json
 from syft_lab.errors import BusyError, FailedError, RefusedError, StateError, SuspendedError, UsageError, WireError
 from syft_lab.expr import check_filter
@@ -40,10 +42,12 @@ from syft_lab.kernel.requests.shelf import SALT, Shelf
 from syft_lab.kernel.roles import OWNER
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.settings import Settings
+from syft_lab.partnership import Partnership
+from syft_lab.partnership import parse as parse_partnership
 
 UNDECIDED = ("filed", "seen", "partly")
 OPEN = (*UNDECIDED, "approved", "running", "review")
-FELL = ("denied", "withheld", "failed", "cancelled", "interrupted", "expired")
+FELL = ("denied", "withheld", "failed", "cancelled", "interrupted", "expired", "left")
 MAX_OPEN, MAX_WHY, MAX_COMMENTS = 100, 2_000, 100
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
 _COLUMNS = (
@@ -199,17 +203,17 @@ class Desk:
     # From the analyst
 
     def file(
-        self, analyst: Analyst, request: str, data: bytes, follows: int = 0, value: tuple[bytes, str] | None = None
-    ) -> Row:
+        self, analyst: Analyst, request: str, data: bytes, follows: int = 0, value: tuple[bytes, str] | None = None,
+        federation: str = "",
+    ) -> Row:  # fmt: skip
         """Take a request in, durably; the same again is answered as before. A rule may decide it at once.
 
         ``follows`` is the number of the request that this one mends; 0 looks for one that fell and reads and returns the same.
-        ``value`` is one that exists already, the result of a plan, and why it is empty where it is: nothing will run.
+        ``value`` is one that exists already, the result of a plan, and why it is empty where it is: nothing will run. It may be
+        a part of one that a ``federation`` (its id) computed.
         """
         analyst.need("file")
-        if not re.fullmatch(r"[0-9a-f]{32}", request):
-            raise WireError("a request id has 32 hexadecimal digits")
-        cell = parse(data)
+        cell = parse(data, value is not None)
         datasets = [self._catalogue.find(analyst, u.dataset, u.version) for u in cell.use]
         for use, dataset in zip(cell.use, datasets, strict=True):
             _check_part(use.filter is not None or bool(use.columns), dataset)
@@ -217,10 +221,41 @@ class Desk:
                 check_filter(use.filter, dataset.schema)
             for column in use.columns:
                 dataset.schema.column(column)
-        digest = cell.digest([d.meta["commitment"] for d in datasets], self._environment)
-        template = cell.template(self._environment)
         if follows and self._journal.read("SELECT analyst FROM requests WHERE number = ?", follows) != [(analyst.name,)]:
             raise UsageError(f"you have no request {follows} for this one to follow")
+        terms: dict[str, Any] = {
+            "digest": cell.digest([d.meta["commitment"] for d in datasets], self._environment),
+            "template": cell.template(self._environment), "cell": cell.to_json(),
+            "follows": follows or self._predecessor(analyst.name, cell),
+            "needed": max([self.settings.approvals, *(d.meta.get("approvals", 1) for d in datasets)]),
+            "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in datasets],
+            **({"federation": federation} if federation else {}),
+        }  # fmt: skip
+        row = self._take(analyst, request, terms, value)
+        self.decide(request)
+        return self.row(row.request)
+
+    def propose(self, analyst: Analyst, request: str, partnership: Partnership) -> Row:
+        """Take in that this owner should be in a federation; the same terms again are the same request, while they hold."""
+        analyst.need("file")
+        open_now = (*UNDECIDED, "joined")
+        found = self._journal.read(
+            f"SELECT {_COLUMNS} FROM requests WHERE analyst = ? AND digest = ? AND state IN ({_marks(open_now)})",
+            analyst.name, partnership.digest, *open_now,
+        )  # fmt: skip
+        if found:
+            return Row(*found[0])
+        cell = Cell(partnership.text(), (), (), {}, partnership.purpose)
+        terms: dict[str, Any] = {
+            "digest": partnership.digest, "template": "", "cell": cell.to_json(), "follows": None, "data": [],
+            "needed": self.settings.approvals, "partnership": partnership.to_json(),
+        }  # fmt: skip
+        return self._take(analyst, request, terms, None)
+
+    def _take(self, analyst: Analyst, request: str, terms: Mapping[str, Any], value: tuple[bytes, str] | None) -> Row:
+        """Write down that something was filed."""
+        if not re.fullmatch(r"[0-9a-f]{32}", request):
+            raise WireError("a request id has 32 hexadecimal digits")
 
         def body(db: sqlite3.Connection) -> dict[str, Any]:
             _check_not_suspended(db)
@@ -230,20 +265,18 @@ class Desk:
             ).fetchall()
             if (open_now or 0) >= MAX_OPEN:
                 raise BusyError(f"{open_now} of your requests are open; cancel some, or wait for the owner to decide")
-            return {
-                "request": request, "number": number + 1, "analyst": analyst.name, "role": analyst.role, "digest": digest,
-                "template": template, "cell": cell.to_json(), "follows": follows or self._predecessor(analyst.name, cell),
-                "needed": max(self.settings.approvals, *(d.meta.get("approvals", 1) for d in datasets)),
-                "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in datasets],
-                "environment": self._environment, "rules": self._rulebook.history.last_rule,
-            }  # fmt: skip
+            return {"request": request, "number": number + 1, "analyst": analyst.name, "role": analyst.role, **terms,
+                    "environment": self._environment, "rules": self._rulebook.history.last_rule}  # fmt: skip
 
         with self._lock:
             known = self._journal.read("SELECT analyst, digest FROM requests WHERE request = ?", request)
             if known:
-                if known != [(analyst.name, digest)]:
+                if known != [(analyst.name, terms["digest"])]:
                     raise UsageError("this request id was used for another request; file it with a new one")
                 return self.row(request)
+            if value is None and "partnership" in terms:  # nothing to look at: what is asked is what is written there
+                self._shelf.note(request, "mock", {"partnership": True, "outputs": [], "why": "", "grows": None})
+                self._shelf.note(request, "cohorts", {"cohorts": []})
             if value is not None:
                 self._shelf.give(request, value[0])
                 shown = [v.describe() for v in values.decode(value[0]).values()] if value[0] else []
@@ -252,8 +285,38 @@ class Desk:
                                                    "grows": None, "value": value[1] or "it exists"})  # fmt: skip
             self._journal.append("filed", body)
         self._changed(request)
-        self.decide(request)
         return self.row(request)
+
+    # Partnerships
+
+    def partnership(self, row: Row) -> Partnership | None:
+        """The terms of a partnership; None for a request about code or a value."""
+        said = self.terms(row).get("partnership")
+        return None if said is None else parse_partnership(canonical.dumps(said))
+
+    def joined(self, analyst: str, federation: str) -> tuple[Row, Partnership, Mapping[str, Any]]:
+        """The partnership that this owner accepted for an analyst, its terms, and what was open when it did.
+
+        Raises RefusedError that says why there is none.
+        """
+        found = self._journal.read(
+            f"SELECT {_COLUMNS} FROM requests WHERE analyst = ? AND digest = ? ORDER BY number DESC LIMIT 1",
+            analyst, f"sha256:{federation}",
+        )  # fmt: skip
+        row = Row(*found[0]) if found else None
+        terms = None if row is None else self.partnership(row)
+        if row is None or terms is None:
+            raise RefusedError("this owner was never asked into this federation: lab.federation(a, b, c) asks")
+        if row.state != "joined":
+            what = {"left": "left the federation", "expired": "let the partnership end, its time is over",
+                    "denied": "does not take part in the federation"}  # fmt: skip
+            said = what.get(row.state, f"has not accepted the partnership yet: request {row.number} is {row.state}")
+            raise RefusedError(f"this owner {said}{f' ({row.why})' if row.why else ''}")
+        body = self._journal.entry(row.moved).body
+        if datetime.fromisoformat(body["until"]) <= self._journal.now():
+            self._move(row, "expired", {"why": f"it held for {terms.days} days"}, quietly=True)
+            raise RefusedError("this owner let the partnership end, its time is over: lab.federation(a, b, c) asks again")
+        return row, terms, body
 
     def _predecessor(self, analyst: str, cell: Cell) -> int | None:
         """The newest request of this analyst that fell, and reads and returns the same."""
@@ -270,7 +333,7 @@ class Desk:
         A rule allows what is filed after it was made: what waited already waits for a person.
         """
         row = self.row(request)
-        if row.state not in UNDECIDED:
+        if row.state not in UNDECIDED or "partnership" in self.terms(row):  # about partners a person decides
             return
 
         def decision() -> policy.Decision:
@@ -304,9 +367,9 @@ class Desk:
     def cancel(self, request: str, analyst: str | None = None) -> Row:
         """Take a request back; what runs is ended. Raises UsageError for somebody else's, or one that is over."""
         row = self._own(request, analyst)
-        if row.state == "cancelled":
+        if row.state in ("cancelled", "left"):
             return row
-        self._move(row, "cancelled", {"by": analyst or OWNER})
+        self._move(row, "left" if row.state == "joined" else "cancelled", {"by": analyst or OWNER})
         self._shelf.forget(row.request)
         return self.row(request)
 
@@ -337,7 +400,10 @@ class Desk:
         return self.row(request)
 
     def approve(self, request: str, digest: str, by: str = OWNER) -> Row:
-        """Let exactly what has ``digest`` run, once; raises UsageError for any other, RefusedError for one's own request."""
+        """Let exactly what has ``digest`` run, once; raises UsageError for any other, RefusedError for one's own request.
+
+        A part of a value that a federation computed leaves with its owner's approval; a partnership holds from then on.
+        """
         row = self.row(request)
         if digest != row.digest:
             raise UsageError(f"request {row.number} has another digest than the one given; look at it again before you approve")
@@ -347,14 +413,26 @@ class Desk:
             row, approvers = self.row(request), self.approvers(row)
             if by in approvers and row.state in UNDECIDED:
                 raise UsageError(f"you approved request {row.number} already; it needs {row.needed} different people")
-            body = {"digest": digest, "analyst": row.analyst, "by": by, "rule": None, "review": True}
+            body: dict[str, Any] = {"digest": digest, "analyst": row.analyst, "by": by, "rule": None, "review": True}
+            last, terms = len(approvers) + 1 >= row.needed, self.partnership(row)
+            if by == OWNER and "federation" in self.terms(row):  # a part looks random: there is nothing to see before it leaves
+                body["review"] = False
+            if last and terms is not None:
+                until = self._journal.now() + timedelta(days=terms.days)
+                body |= {"until": until.isoformat(timespec="seconds"), "datasets": self._open_to(row.analyst)}
             try:
-                self._move(row, "approved" if len(approvers) + 1 >= row.needed else "endorsed", body)
+                self._move(row, "endorsed" if not last else "approved" if terms is None else "joined", body)
                 break
             except UsageError:
                 if self.approvers(row) == approvers:
                     raise
         return self.row(request)
+
+    def _open_to(self, analyst: str) -> list[str]:
+        """Names of the datasets that are open to an analyst now."""
+        found = self._journal.read("SELECT datasets FROM analysts WHERE name = ? AND state = 'active'", analyst)
+        named = set(canonical.loads(found[0][0])) if found else set()
+        return sorted(d.name for d in self._catalogue.live() if d.name in named)
 
     def deny(self, request: str, reason: str, by: str = OWNER) -> Row:
         """Refuse a request; ``reason`` reaches the analyst."""
@@ -378,6 +456,9 @@ class Desk:
                     quietly=True,
                 )
                 count += 1
+        for row in self.rows(states=("joined",)):
+            with contextlib.suppress(RefusedError):
+                self.joined(row.analyst, row.digest.removeprefix("sha256:"))
         return count
 
     # From the owner
@@ -425,7 +506,9 @@ class Desk:
             **{k: said[k] for k in ("request", "number", "analyst", "digest", "cell", "data", "environment")},
             "populations": sorted({d.population for d in used}), "approved": self.approvers(row),
             "isolation": ran["isolation"], "seed": ran["seed"], "by": by,
-            "guarantee": "an exact value, by the owner's approval (no differential privacy)",
+            "guarantee": "an exact value, by the owner's approval (no differential privacy)" if "federation" not in said else
+            "one of the parts of an exact value, by this owner's approval (no differential privacy); all parts make the value",
+            **{k: said[k] for k in ("federation",) if k in said},
             "software": f"syft-lab {__version__}",
         }  # fmt: skip
 
@@ -532,7 +615,7 @@ class Desk:
 
     def _move(self, row: Row, kind: str, body: Mapping[str, Any], quietly: bool = False) -> None:
         def checked(db: sqlite3.Connection) -> dict[str, Any]:
-            if kind in ("approved", "endorsed", "started", "exact"):
+            if kind in ("approved", "endorsed", "joined", "started", "exact"):
                 _check_not_suspended(db)
             return {"request": row.request, **body}
 
@@ -566,7 +649,7 @@ _WORDS = {"review": "awaiting release", **dict.fromkeys(("filed", "seen"), "not 
 _PAST = {
     "seen": "seen", "endorsed": "approved", "approved": "approved", "denied": "denied", "expired": "ended",
     "cancelled": "cancelled", "started": "started", "ran": "kept", "exact": "released", "withheld": "withheld",
-    "broke": "failed", "cut_off": "interrupted",
+    "broke": "failed", "cut_off": "interrupted", "joined": "accepted", "left": "left",
 }  # fmt: skip
 
 

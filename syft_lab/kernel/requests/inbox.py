@@ -23,7 +23,7 @@ STATES = {
     "filed": "waits for you", "seen": "waits for you", "partly": "approved by some; waits for others",
     "approved": "approved, about to run", "running": "running", "review": "ran; awaits your release",
     "released": "released", "denied": "denied", "withheld": "withheld", "failed": "failed", "cancelled": "cancelled",
-    "interrupted": "interrupted", "expired": "expired",
+    "interrupted": "interrupted", "expired": "expired", "joined": "accepted: you take part", "left": "you no longer take part",
 }  # fmt: skip
 WAITING = (*UNDECIDED, "review")
 PREVIEW_ROWS, PREVIEW_TEXT, LISTED, PRINTED = 8, 4_000, 200, 60
@@ -145,6 +145,8 @@ class Request:
     @property
     def cost(self) -> str:
         """What its release costs: no ε, for nothing bounds what an exact value tells."""
+        if self._desk.partnership(self._row) is not None:
+            return "nothing leaves by accepting it: each value that is opened is a request of its own"
         return "exact: no differential privacy, no ε; you look at the result before it leaves"
 
     @property
@@ -168,7 +170,10 @@ class Request:
         return {n: v.value() for n, v in values.decode(self._desk.blob(self._row)).items()}
 
     def approve(self, digest: str) -> Request:
-        """Let exactly this run, once: ``request.approve(digest=request.digest)``. You see the result before it leaves."""
+        """Let exactly this run, once: ``request.approve(digest=request.digest)``. You see the result before it leaves.
+
+        Of a partnership: take part. Of a part of a value that a federation computed: let it go.
+        """
         self._desk.approve(self.id, digest)
         return self
 
@@ -270,7 +275,9 @@ class Request:
             ("hints", "\n".join(said["hints"])),
             (
                 "whom it reads",
-                "request.cohorts says, and request.drop_people(): real data, for your eyes" if said["open"] else "",
+                "request.cohorts says, and request.drop_people(): real data, for your eyes"
+                if said["open"] and said["datasets"]
+                else "",
             ),
             ("may take", said["limits"]),
             ("approvals", said["approvals"]),
@@ -294,6 +301,7 @@ NEXT = {
     "filed": _DECIDE, "seen": _DECIDE, "partly": f"somebody else decides too: {_DECIDE}",
     "review": "look at request.result and request.log, then request.release() or request.withhold(\"…\")",
     "approved": "request.cancel() stops it", "running": "request.cancel() stops it",
+    "joined": "request.cancel() leaves the federation",
     "failed": "look at request.log; request.release_error() lets the kind of error and its line leave",
 }  # fmt: skip
 

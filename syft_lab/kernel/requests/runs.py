@@ -34,6 +34,7 @@ from syft_lab.kernel.requests.cohorts import Cohorts
 from syft_lab.kernel.requests.desk import FELL, UNDECIDED, Desk, Row
 from syft_lab.kernel.requests.hints import hints
 from syft_lab.kernel.requests.queue import FairQueue
+from syft_lab.kernel.roles import OWNER
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store
 
@@ -361,11 +362,14 @@ class Runs:
             why = f": {held}" if held else ""
             self._notify(f"request {row.number} of {row.analyst} ran{why}: look at its result, then release or withhold it")
         else:
-            self._desk.release(row.request, f"rule {row.rule}")
-            self._notify(f"request {row.number} of {row.analyst} ran and was released by rule {row.rule}")
+            by = OWNER if row.rule is None else f"rule {row.rule}"
+            self._desk.release(row.request, by)
+            self._notify(f"request {row.number} of {row.analyst} ran and was released by {by}")
 
     def _held(self, row: Row, blob: bytes) -> str:
         """Why a result does not leave by its rule, but waits for the owner; empty where it does."""
+        if row.rule is None:  # its owner said so
+            return ""
         rule = next((r for r in self._rulebook.rules if r.id == row.rule), None)
         if rule is None:
             return "the rule that let it run was taken back"

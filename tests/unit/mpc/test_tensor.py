@@ -13,7 +13,7 @@ from syft_lab.mpc import sharing
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.share import TABLE, Share
 from syft_lab.mpc.tensor import run as run_shares
-from tests.models import resnet18
+from tests.models import ready
 from tests.parties import FRACTION, K, on_shares, opened, run
 
 X, Y = torch.linspace(-3, 3, 24).view(4, 6), torch.linspace(2, -2, 24).view(4, 6) + 0.1
@@ -62,19 +62,8 @@ def infer(net, x):
 
 @pytest.mark.parametrize("what", ["mlp", "lenet", "resnet18"])
 def test_unmodified_modules_run_on_shares(what):
-    torch.manual_seed(0)
-    net, x = {
-        "mlp": lambda: (nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Dropout(), nn.Linear(30, 5), nn.Softmax(1)), torch.randn(4, 20)),
-        "lenet": lambda: (nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-                                        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-                                        nn.Linear(84, 10)), torch.randn(2, 1, 28, 28)),
-        "resnet18": lambda: (resnet18(10), torch.randn(1, 3, 32, 32)),
-    }[what]()  # fmt: skip
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    found, expected, _ = infer(net.eval(), x)
+    net, x = ready(what)
+    found, expected, _ = infer(net, x)
     assert (found - expected).abs().max() <= 2e-3 * expected.abs().max().clamp(min=1)
 
 

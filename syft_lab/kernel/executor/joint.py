@@ -1,0 +1,254 @@
+"""A party of a federation: runs plans as `runner` does, but on shares, in lock-step with two other owners' parties.
+
+    gather (a key, ports) → meet (the partners' keys) → join (links, fresh masks) → enter, deal, put → plans → open
+
+All that the parties are asked is hashed into the name that their messages carry (`Party.turn`): an analyst who asks one
+of them something else ends the run, before anything is opened. What an owner opens is its part of the value, masked anew
+so that all three parts are needed: one owner who keeps its part back keeps the value closed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from syft_lab import canonical
+from syft_lab.errors import FailedError, LabError, PrivateValueError, StalePointerError, StateError, UsageError, WireError
+from syft_lab.identity import Keys, PublicKeys
+from syft_lab.kernel.executor.compiled import Compiled, Step, text
+from syft_lab.kernel.executor.provenance import Made
+from syft_lab.kernel.executor.runner import Held, Partial, Quota, Runner
+from syft_lab.labels import PUBLIC, Label
+from syft_lab.mpc import party, sharing, tensor  # noqa: F401 - the rules
+from syft_lab.mpc.aby3.input import enter
+from syft_lab.mpc.aby3.multiply import mask
+from syft_lab.mpc.aby3.shares import Shared
+from syft_lab.mpc.functions import Fixed
+from syft_lab.mpc.links import Mesh
+from syft_lab.mpc.share import Share, check
+from syft_lab.plans import Plan
+from syft_lab.spec import Spec, as_bytes
+
+COMPARED = 32  # bits in which differences of numbers lie
+MEET_SECONDS = 20.0
+
+
+class Joint(Runner):
+    """The values of one session in a federation, of each this party's shares."""
+
+    def __init__(self, device: str = "cpu", quota: Quota | None = None) -> None:
+        super().__init__(device, quota)
+        self._mesh: Mesh | None = None
+        self._index, self._names = 0, tuple[str, ...]()
+        self._fixed: Fixed | None = None
+        self._addresses: dict[int, str] = {}
+        self._stories: list[str] = []
+
+    # Coming together
+
+    def gather(self, index: int, names: Sequence[str], host: str) -> dict[str, Any]:
+        """Make a key for this run, and listen for the partners; gives the key and the ports."""
+        if self._mesh is not None:
+            raise StateError("this party is in a run already")
+        keys = Keys.generate()
+        self._index, self._names = index, tuple(names)
+        self._mesh = Mesh(index, keys, names, host)
+        return {"curve": keys.public.curve, "ports": sorted(self._mesh.ports.items())}
+
+    def meet(self, keys: Sequence[tuple[str, str]], addresses: Mapping[str, str]) -> None:
+        """Take in the keys of all parties (CURVE and signing), and the addresses of those with lower indexes."""
+        if self._mesh is None:
+            raise StateError("this party has not begun a run")
+        self._mesh.expect([PublicKeys(*k) for k in keys])
+        self._addresses = {int(i): a for i, a in addresses.items()}
+
+    def join(self, fraction: int) -> None:
+        """Connect to the partners, who have all met, and agree on fresh masks."""
+        if self._mesh is None or self._fixed is not None:
+            raise StateError("this party has met nobody")
+        links = self._mesh.connect(self._addresses, MEET_SECONDS)
+        self._fixed = Fixed(party.join(self._index, self._names, links, self.device), fraction, COMPARED)
+
+    def close(self) -> None:
+        """Leave: the partners hear of it."""
+        if self._fixed is not None:
+            self._fixed.party.close()
+        if self._mesh is not None:
+            self._mesh.close()
+
+    @property
+    def fixed(self) -> Fixed:
+        """The functions of this run."""
+        if self._fixed is None:
+            raise StateError("this party has not joined a run yet")
+        return self._fixed
+
+    def _turn(self, *what: Any) -> None:
+        self.fixed.party.turn(canonical.dumps(list(what)))
+
+    # What comes in
+
+    def enter(
+        self, number: int, owner: int, shape: Sequence[int], source: str, story: str, value: torch.Tensor | None, lost: bool
+    ) -> None:
+        """Shares of an owner's value, which that owner's party alone has. ``story`` says to its owner how it came to be.
+
+        Whether numbers are in range is private: where some are not, the value is lost at its owner, in silence. So is one that
+        could not be computed.
+        """
+        self._turn("enter", number, owner, list(shape))
+        fixed, why, whole = self.fixed, "the value that was shared could not be computed" if lost else "", None
+        if value is not None:
+            try:
+                whole = sharing.encode(value.to(self.device), fixed.f)
+            except UsageError as error:
+                whole, why = torch.zeros(tuple(shape), dtype=torch.int64, device=self.device), f"it was not shared: {error}"
+        self._room(2 * 8 * math.prod(shape))
+        shared = enter(fixed.party, owner, whole, shape)
+        if story:
+            self._stories.append(story)
+        made = Made(f"shared by {source} {list(shape)}")
+        self._share(number, shared, Label("private", (source,)), made, why)
+
+    def deal(self, number: int, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
+        """Take in a part of the analyst's own shares: the two that this party has, one after the other, as int64."""
+        part, size = memoryview(data).cast("B"), 2 * 8 * math.prod(shape)
+        if start == 0 and number not in self.space.partial:
+            self._room(size)
+            self.space.partial[number] = Partial(torch.empty(size, dtype=torch.uint8).numpy())
+        found = self.space.partial.get(number)
+        if found is None or found.memory.nbytes != size or found.at != start or start + part.nbytes > size:
+            raise WireError("a part of a tensor came out of order")
+        found.memory[start : start + part.nbytes] = part
+        found.at += part.nbytes
+        if found.at == size:
+            del self.space.partial[number]
+            self._turn("deal", number, list(shape))
+            flat = torch.from_numpy(found.memory).view(torch.int64) if size else torch.empty(0, dtype=torch.int64)
+            words = flat.reshape(2, *shape).to(self.device)
+            self._share(number, Shared(words[0], words[1]), PUBLIC, Made(f"shared by the analyst {list(shape)}"), "")
+
+    def put(self, number: int, dtype: str, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
+        """Take in a part of a tensor that all parties may know."""
+        super().put(number, dtype, shape, start, data)
+        if number in self.space.held:
+            held = self.space.held[number]
+            self._turn("put", number, held.made.text)
+
+    def _share(self, number: int, shared: Shared, label: Label, made: Made, why: str) -> None:
+        if type(number) is not int or number in self.space.held:
+            raise WireError("a value is made once")
+        share = Share(shared, self.fixed)
+        spec = Spec.of(torch.empty(share.shape, dtype=share.dtype, device="meta"), label, 0)
+        self.space.held[number] = Held(share, spec, made, why=why)
+
+    # Plans
+
+    def run(self, found: Plan, run: Mapping[str, Any], digest: str, keep: bool = False) -> dict[str, Any]:
+        """Run a plan, as all parties do now."""
+        self._turn("run", found.digest, *(run[k] for k in ("inputs", "outputs", "free", "seeds")))
+        return super().run(found, run, digest, keep)
+
+    def _swift(self, plan: Compiled, given: Sequence[Held], digest: str, seeds: tuple[int, ...]) -> dict[int, Held] | None:
+        """What failed can't be tried again in another way: the partners have gone on."""
+        return None
+
+    def _compute(self, plan: Compiled, given: Sequence[Held], seeds: Sequence[int]) -> dict[int, Held]:
+        """Run a plan that holds nothing that shares don't have."""
+        shared = {n for n, held in enumerate(given) if isinstance(held.tensor, Share)}
+        for step in plan.steps:
+            if shared.intersection(step.reads):
+                check(step.kind.func)
+                shared.update(o for o in step.outs if o is not None)
+        return super()._compute(plan, given, seeds)
+
+    def _step(self, step: Step, values: dict[int, Held], lossy: bool, seeds: Sequence[int]) -> bool:
+        """Run one step: shares tell nothing of values, so what fails says so."""
+        kind, past = step.kind, tuple([values[n].made for n in step.reads])
+        why = next((values[n].why for n in step.reads if values[n].why), "")
+        try:
+            seed = None if step.seed is None else seeds[step.seed]
+            found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
+        except LabError:  # alike at all parties, or a partner's end
+            raise
+        except MemoryError:
+            raise self._ended("the owner's machine has not enough memory for this plan") from None
+        except Exception as error:
+            said = str(error).splitlines() or [type(error).__name__]
+            raise FailedError(f"{kind.op} failed: {said[0][:300]}") from None
+        for i, (number, spec) in enumerate(zip(step.outs, kind.outs, strict=True)):
+            if number is None or spec is None:
+                continue
+            if i >= len(found) or found[i] is None:
+                raise FailedError(f"{kind.op} gave one result less here than it should")
+            made = Made(text(step, seeds), past, i, len(kind.outs))
+            self._remember(made)
+            values[number] = Held(found[i], spec, made, why=why)
+        return False
+
+    def _late(self) -> StalePointerError:
+        return self._ended(f"a plan took longer than the {self.quota.seconds:g} s that you may use at a time; split it")
+
+    def _ended(self, why: str) -> StalePointerError:
+        """Leave a run in which this party can't keep up, so that the partners need not wait for it."""
+        self.close()
+        return StalePointerError(f"{self._names[self._index]}: {why}")
+
+    def bytes(self) -> int:
+        """Bytes of memory that values hold."""
+        held = self.space.held.values()
+        return sum(2 * 8 * math.prod(h.spec.shape) for h in held) + sum(p.memory.nbytes for p in self.space.partial.values())
+
+    # What goes out
+
+    def describe(self, number: int) -> dict[str, Any]:
+        """See `Runner.describe`; with how this owner's own values came to be."""
+        found, fixed = super().describe(number), self.fixed
+        others = [n for i, n in enumerate(self._names) if i != self._index]
+        head = [
+            f"# A value that {', '.join(self._names)} computed together on shares, {fixed.f} bits after the point.",
+            "# What leaves here is one of its three parts: numbers that look random, and are of no use without the others.",
+            f"# With the parts of {' and '.join(others)}, each let go by its owner, it is this value, exactly:",
+        ]
+        return {**found, "code": "\n".join([*head, *self._stories, found["code"]])}
+
+    def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
+        """Bytes of a public value; of shares of the analyst's own, this party's part as int64."""
+        held = self._get(number)
+        if held.spec.label.kind != "public":
+            raise PrivateValueError("this value is of owners' data: x.request(reason=…) asks all of them to open it")
+        if not isinstance(held.tensor, Share):
+            return super().fetch(number, start, length)
+        if start == 0 or self._flat is None or self._flat[0] is not held:
+            self._flat = held, as_bytes(held.tensor.shared.own.cpu())
+        part = self._flat[1][start : start + length]
+        return memoryview(part.numpy())
+
+    def open(self, number: int) -> memoryview:
+        """The part of a value that this party has, as int64, masked so that all are needed; empty where an input was lost.
+
+        Raises PartnerError where the parties were not all asked the same.
+        """
+        held = self._get(number)
+        if not isinstance(held.tensor, Share):
+            raise UsageError("this value is public, and the same at all owners")
+        self._turn("open", number)
+        fixed = self.fixed
+        part = mask(fixed.party, held.tensor.shared.own)
+        for other in fixed.party.links:
+            fixed.party.send(other, torch.zeros(1, dtype=torch.uint8))
+        for other in fixed.party.links:
+            fixed.party.receive(other, (1,), torch.uint8)
+        return memoryview(b"" if held.why else as_bytes(part.cpu()).numpy())
+
+    def aggregate(self, number: int) -> dict[str, Any]:
+        """Refused: noise on shares is not there yet."""
+        raise PrivateValueError("a shared value has no release under noise: x.request(reason=…) asks its owners to open it")
+
+    def stats(self) -> dict[str, int]:
+        """How much is held, sent, and waited for."""
+        online = self.fixed.party.online
+        return {**super().stats(), "sent": online.bytes, "messages": online.messages, "rounds": online.rounds}

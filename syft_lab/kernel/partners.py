@@ -1,0 +1,209 @@
+"""An owner among others: partnerships that it accepted, and the sessions that its party takes part in.
+
+    propose → (a person accepts) → share: may this value? → gather, meet, join → enter, deal → plans → ask: a part, decided here
+
+A party is a child of this kernel (`executor.joint`). What the kernel keeps for itself is its signing key, with which it
+vouches for the key of each run; the journal; and the decision about every part that leaves.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from syft_lab import canonical, values
+from syft_lab.cell import Cell, Use
+from syft_lab.errors import RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.identity import Keys
+from syft_lab.kernel import policy
+from syft_lab.kernel.catalogue import Catalogue
+from syft_lab.kernel.registry import Analyst
+from syft_lab.kernel.requests.desk import Desk, Row
+from syft_lab.kernel.rulebook import Rulebook
+from syft_lab.kernel.tensors import Seat, Tensors, as_array
+from syft_lab.partnership import Offer, Partnership, offers, parse, reached
+from syft_lab.wire import messages as m
+
+KEPT = 16
+WHOLE = 1 << 62
+
+
+class Lent(NamedTuple):
+    """A value that may be shared, as it was when that was asked."""
+
+    analyst: str
+    federation: str
+    data: bytes
+    dtype: str
+    shape: tuple[int, ...]
+    source: str
+    story: str
+
+
+class Partners:
+    """``hosts`` gives the interface that parties listen on, and the name by which partners reach this machine."""
+
+    def __init__(
+        self, name: str, keys: Keys, desk: Desk, catalogue: Catalogue, rulebook: Rulebook, tensors: Tensors,
+        hosts: Callable[[], tuple[str, str]], now: Callable[[], Any],
+    ) -> None:  # fmt: skip
+        self._name, self._keys, self._desk, self._catalogue, self._rulebook = name, keys, desk, catalogue, rulebook
+        self._tensors, self._hosts, self._now = tensors, hosts, now
+        self._lent: OrderedDict[str, Lent] = OrderedDict()
+        self._lock = threading.Lock()
+        self._tasks: Mapping[type[m.Message], Callable[[Analyst, Seat, Any], m.Message]] = {
+            m.Share: self._share, m.Gather: self._gather, m.Meet: self._meet, m.Join: self._join,
+            m.Deal: self._deal, m.Enter: self._enter,
+        }  # fmt: skip
+        tensors.with_partners = lambda analyst, seat, message: self._tasks[type(message)](analyst, seat, message)
+        desk.on_change.append(self._hear)
+
+    def _hear(self, row: Row) -> None:
+        """Who leaves a federation ends what runs in it."""
+        if row.state in ("left", "expired") and self._desk.partnership(row) is not None:
+            self._tensors.end(row.digest.removeprefix("sha256:"), row.analyst, f"{self._name} left the federation")
+
+    def propose(self, analyst: Analyst, message: m.Propose) -> Row:
+        """Take in a request for a partnership; raises UsageError where this owner is not in it, with this key."""
+        terms = parse(message.terms)
+        mine = (self._name, self._keys.public.signing)
+        if mine not in terms.members:
+            raise UsageError(f"{self._name} is not in this partnership, or with another key than its own")
+        return self._desk.propose(analyst, message.request, terms)
+
+    # A value that is to be shared
+
+    def _share(self, analyst: Analyst, seat: Seat, message: m.Share) -> m.Message:
+        """Keep a value for one `Enter`, where the owner lets its datasets be shared with these partners."""
+        if seat.joint:
+            raise UsageError("this value is shared already")
+        _, terms, accepted = self._desk.joined(analyst.name, message.federation)
+        found, _ = seat.call("describe", {"value": message.value})
+        label = found["label"]
+        if label["kind"] == "public":
+            raise UsageError("this value is public: share it from your side, x.get().fix_prec().share(trio)")
+        for source in label["sources"]:
+            self._may_share(analyst, source, terms, accepted["datasets"])
+        data = b""
+        if not found["lost"]:
+            _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": WHOLE, "private": True})
+            data = bytes(frames[0])
+        token = secrets.token_hex(16)
+        said = f"{self._name}: {', '.join(label['sources'])}"
+        lent = Lent(analyst.name, message.federation, data, found["dtype"], tuple(found["shape"]), said, found["code"])
+        with self._lock:
+            self._lent[token] = lent
+            while len(self._lent) > KEPT:
+                self._lent.popitem(last=False)
+        return m.Shared(token)
+
+    def _may_share(self, analyst: Analyst, source: str, terms: Partnership, accepted: list[str]) -> None:
+        """Raises RefusedError where the owner's rules, or what was accepted, keep a dataset back."""
+        name, _, version = source.rpartition(" v")
+        self._catalogue.find(analyst, name, int(version))
+        partners = tuple(n for n in terms.names if n != self._name)
+        case = policy.Case("share", analyst.name, analyst.role, (name,), self._now(), partners=partners)
+        decision = self._rulebook.decide(case)
+        if isinstance(decision, policy.Refuse):
+            raise RefusedError(decision.why)
+        if not isinstance(decision, policy.Allow) and name not in accepted:
+            raise RefusedError(f"{name} was not open to you when {self._name} accepted the partnership; the owner can allow it "
+                               f'with: owner.policy.allow("share", dataset="{name}")')  # fmt: skip
+
+    # A session
+
+    def _gather(self, analyst: Analyst, seat: Seat, message: m.Gather) -> m.Message:
+        try:
+            _, terms, _ = self._desk.joined(analyst.name, message.federation)
+        except RefusedError as error:  # nothing was begun that could go on
+            raise StalePointerError(str(error)) from None
+        index, (interface, reach) = terms.names.index(self._name), self._hosts()
+        found, _ = seat.call("gather", {"index": index, "names": list(terms.names), "host": interface})
+        seat.federation = message.federation
+        offer = Offer(found["curve"], reach, dict(found["ports"]))
+        return m.Gathered(canonical.dumps(offer.signed(self._keys, terms.id, message.space, index)))
+
+    def _terms(self, analyst: Analyst, seat: Seat) -> Partnership:
+        if not seat.federation:
+            raise StalePointerError("this session began in no federation")
+        return self._desk.joined(analyst.name, seat.federation)[1]
+
+    def _meet(self, analyst: Analyst, seat: Seat, message: m.Meet) -> m.Message:
+        terms = self._terms(analyst, seat)
+        offered = offers(message.offers, terms, message.space)
+        index = terms.names.index(self._name)
+        keys = [(o.curve, member.signing) for o, member in zip(offered, terms.members, strict=True)]
+        facts = {"keys": keys, "addresses": reached(offered, index, _resolved)}
+        return _ran(seat.call("meet", facts)[0])
+
+    def _join(self, analyst: Analyst, seat: Seat, message: m.Join) -> m.Message:
+        return _ran(seat.call("join", {"fraction": self._terms(analyst, seat).fraction})[0])
+
+    def _deal(self, analyst: Analyst, seat: Seat, message: m.Deal) -> m.Message:
+        (part,) = message.payload or (b"",)
+        _check_shape(message.shape)
+        facts = {k: getattr(message, k) for k in ("value", "shape", "start")}
+        return _ran(seat.call("deal", facts, [part])[0])
+
+    def _enter(self, analyst: Analyst, seat: Seat, message: m.Enter) -> m.Message:
+        terms = self._terms(analyst, seat)
+        _check_shape(message.shape)
+        if not 0 <= message.member < len(terms.members):
+            raise WireError("a federation has no such member")
+        owner = terms.names[message.member]
+        facts = {"value": message.value, "owner": message.member, "shape": message.shape, "source": owner, "story": "",
+                 "dtype": ""}  # fmt: skip
+        if owner != self._name:
+            return _ran(seat.call("enter", facts)[0])
+        with self._lock:
+            lent = self._lent.pop(message.token, None)
+        if lent is None or (lent.analyst, lent.federation) != (analyst.name, seat.federation):
+            raise UsageError("this value is not kept to be shared; share it again")
+        if list(lent.shape) != message.shape:
+            raise UsageError(f"the value that was kept to be shared has the shape {list(lent.shape)}")
+        lost = not lent.data and math.prod(lent.shape) > 0
+        data = bytes(4 * math.prod(lent.shape)) if lost else lent.data
+        facts |= {"source": lent.source, "story": lent.story, "dtype": "float32" if lost else lent.dtype, "lost": lost}
+        return _ran(seat.call("enter", facts, [data])[0])
+
+    # What leaves
+
+    def ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> Row:
+        """The part of a value that this owner has, asked for: it is kept as it is now, and the owner decides about it."""
+        terms = self._terms(analyst, seat)
+        found, _ = seat.call("describe", {"value": message.value})
+        if found["label"]["kind"] == "public":
+            raise UsageError("this value is made of your own data: x.get() brings it back")
+        if math.prod(found["shape"]) * 8 > self._desk.settings.limits(analyst.role).output:
+            raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
+        _, frames = seat.call("open", {"value": message.value})
+        data = bytes(frames[0])
+        blob = values.of_tensor("value", as_array(data, "int64", found["shape"])) if not found["lost"] else b""
+        own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
+        uses = [u.rpartition(" v") for u in dict.fromkeys(u for s in own for u in s.split(", "))]
+        cell = Cell(found["code"], tuple(Use(n, int(v)) for n, _, v in uses), ("value",), {}, message.reason)
+        return self._desk.file(
+            analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]), federation=terms.id
+        )
+
+
+def _ran(found: Any) -> m.Ran:
+    return m.Ran(canonical.dumps(found))
+
+
+def _check_shape(shape: list[int]) -> None:
+    if len(shape) > 64 or not all(0 <= n < 1 << 40 for n in shape):
+        raise WireError("a shape has at most 64 lengths, none below 0")
+
+
+def _resolved(host: str) -> str:
+    """The address of a partner's machine; raises UsageError."""
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        raise UsageError(f"this owner's machine can't find a partner's, {ascii(host)[:100]}; tell its owner") from None
