@@ -101,18 +101,20 @@ class Partnership:
 
     def text(self) -> str:
         """The terms as an owner reads them in the inbox."""
-        owners = "\n".join(f"#     {m.name:<24} fingerprint {m.fingerprint}" for m in self.members)
+        owners = "\n".join(f"#     {m.name}  fingerprint {m.fingerprint}" for m in self.members)
         return (
-            "# A partnership: these owners' kernels compute together, on shares of their data.\n"
+            "# A partnership: the kernels of these owners compute together,\n# on shares of their data.\n"
             f"# Owners\n{owners}\n"
-            "#     Compare the fingerprints with these owners, by telephone say, before you accept.\n"
-            f"# Protocol\n#     {self.protocol.upper()}, {self.security}. {COLLUSION[0].upper()}{COLLUSION[1:]}.\n"
+            "#     Compare the fingerprints with them, by telephone say.\n"
+            f"# Protocol\n#     {self.protocol.upper()}, {self.security}: any two of these owners together\n"
+            "#     could open everything; one alone learns nothing.\n"
             "# What your kernel shares\n"
-            "#     Datasets that are open to this analyst when you accept (and later ones by your rule);\n"
-            '#     owner.policy.refuse("share", dataset=…) keeps one back. Partners receive numbers that look random.\n'
+            "#     Datasets that are open to this analyst when you accept.\n"
+            "#     Partners receive numbers that look random. Your rules decide:\n"
+            '#     owner.policy.refuse("share", dataset="ages") keeps one back.\n'
             "# What may be opened\n"
-            "#     Nothing without a request here, about one value, which every one of the owners must let go.\n"
-            f"# How long\n#     {self.days} days from when you accept. request.cancel() ends it before.\n"
+            "#     Nothing without a request here, about one value, which every\n#     one of the owners must let go.\n"
+            f"# How long\n#     {self.days} days from when you accept; you can leave before.\n"
         )
 
 

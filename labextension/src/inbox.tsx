@@ -236,7 +236,7 @@ function Detail(props: { request: IBrief | ICard; ask: Ask; say: Say; languages:
         </details>
       ) : null}
       <Code card={card} ask={ask} languages={props.languages} />
-      {undecided ? (
+      {undecided && card.datasets.length ? (
         <section className="syft-Private" aria-label="for you alone">
           {[...(secret?.cohorts ?? []), secret?.influence ?? ''].filter(Boolean).map(line => (
             <div key={line} className={/differs|fewer/.test(line) ? 'syft-Warn' : ''}>{visible(line)}</div>
@@ -281,7 +281,7 @@ function Decide(props: { card: ICard; seen: boolean; ask: Ask; say: Say; look: (
   if (UNDECIDED.includes(card.state)) {
     return (
       <div className="syft-Acts">
-        <Act main label="Approve" name="approve" say={say} done={`request ${n} approved`} title="let exactly this run; you see the result before it leaves"
+        <Act main label={card.approving[0]} name="approve" say={say} done={`request ${n} approved`} title={card.approving[1]}
           work={() => ask({ do: 'approve', id: card.id, digest: card.digest })} />
         {field('reason for a denial', 'deny', 'denied', 'Deny')}
       </div>
@@ -294,6 +294,14 @@ function Decide(props: { card: ICard; seen: boolean; ask: Ask; say: Say; look: (
         <Act main={seen} label="Release" name={seen ? 'approve' : undefined} disabled={!seen} say={say} done={`request ${n} released`}
           title={seen ? '' : 'look at the result first'} work={() => ask({ do: 'release', id: card.id })} />
         {field('reason (optional)', 'withhold', 'withheld', 'Withhold')}
+      </div>
+    );
+  }
+  if (card.state === 'joined') {
+    return (
+      <div className="syft-Acts">
+        <Act label="Leave the federation" say={say} done={`request ${n}: you left the federation`} title="what runs in it ends"
+          work={() => ask({ do: 'cancel', id: card.id })} />
       </div>
     );
   }

@@ -270,7 +270,7 @@ function SessionPart(props: { session: ISession; line: Line; hooks: IHooks; say:
 
 function Mine(props: { request: IMine; session: ISession; cancel: () => Promise<unknown>; say: Say; hooks: IHooks }): JSX.Element {
   const { request, session, say } = props;
-  const kind = request.state === 'released' ? 'good' : request.over ? 'bad' : 'busy';
+  const kind = ['released', 'joined'].includes(request.state) ? 'good' : request.over ? 'bad' : 'busy';
   return (
     <li className={`syft-Item syft-mod-${kind}`}>
       <div className="syft-Row">

@@ -170,7 +170,7 @@ export function decisions(view: IAnalystView | undefined): Map<string, INews> {
       const key = `${session.owner} ${request.number} ${request.state}`;
       const why = request.why ? `, ${request.why}` : '';
       const text = visible(`Request ${request.number} at ${session.owner}: ${request.state}${why}`);
-      found.set(key, { key, text, kind: request.state === 'released' ? 'good' : 'bad' });
+      found.set(key, { key, text, kind: ['released', 'joined'].includes(request.state) ? 'good' : 'bad' });
     }
   }
   return found;

@@ -114,6 +114,7 @@ export interface ICard extends Omit<IBrief, 'entry'> {
   params: Record<string, unknown>;
   checked: boolean;
   explained: boolean;
+  approving: [string, string];
   follows: number | null;
   comments: { by: string; time: string; text: string }[];
   earlier: { against: number | null; diff: string[]; near: { number: number; state: string; same: boolean; ratio: number }[] };

@@ -95,7 +95,7 @@ class Panels:
             return {"name": owner.name, "running": False}
         found, _ = owner.requests.shown(0, 0)
         undecided = [r for r in found if r["state"] in UNDECIDED]  # there may be hundreds; of others, as many as run
-        others = [r for r in found if r["state"] not in UNDECIDED]
+        others = [r for r in found if r["state"] not in (*UNDECIDED, "joined")]
         return {
             "name": owner.name, "running": True, "address": owner.address, "fingerprint": owner.keys.public.fingerprint,
             "isolation": owner.isolation, "device": owner.device, "warning": owner.console.card().warning,

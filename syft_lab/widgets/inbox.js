@@ -1,7 +1,7 @@
 // The inbox: one card a request; read what it does, talk about it, approve, deny, look at the result, release, withhold.
 const UNDECIDED = ["filed", "seen", "partly"];
 const KIND = { filed: "wants", seen: "wants", partly: "wants", review: "wants", approved: "busy", running: "busy", released: "good",
-  denied: "bad", failed: "bad", interrupted: "bad", withheld: "bad", cancelled: "", expired: "" };
+  denied: "bad", failed: "bad", interrupted: "bad", withheld: "bad", cancelled: "", expired: "", joined: "good", left: "" };
 // What the owner alone may see stays in this page, by request, and is never saved with a notebook.
 const looked = new Map(), secrets = new Map(), explained = new Map();
 const typed = new Map(); // field → what is being typed into it
@@ -100,7 +100,8 @@ function buttons(request, ask, say, again) {
   if (UNDECIDED.includes(request.state)) {
     const reason = field(`reason-${id}`, "reason for a denial");
     acts.append(
-      button("Approve", () => act(ask, say, { do: "approve", id, digest }, `request ${number} approved`), { class: "main" }), reason,
+      button(request.approving[0], () => act(ask, say, { do: "approve", id, digest }, `request ${number} approved`),
+        { class: "main", title: request.approving[1] }), reason,
       button("Deny", () => act(ask, say, { do: "deny", id, reason: reason.value }, `request ${number} denied`)));
   } else if (request.state === "review") {
     const reason = field(`reason-${id}`, "reason (optional)");
@@ -110,6 +111,9 @@ function buttons(request, ask, say, again) {
     release.disabled = !seen;
     acts.append(release, reason,
       button("Withhold", () => act(ask, say, { do: "withhold", id, reason: reason.value }, `request ${number} withheld`)));
+  } else if (request.state === "joined") {
+    acts.append(button("Leave the federation", () => act(ask, say, { do: "cancel", id }, `request ${number}: you left the federation`),
+      { title: "what runs in it ends" }));
   } else if (request.open) {
     acts.append(button("Cancel", () => act(ask, say, { do: "cancel", id }, `request ${number} cancelled`)));
   } else if (request.state === "failed") {
@@ -137,7 +141,7 @@ function card(request, ask, say, again) {
     code(request.tokens),
     changes(request.earlier),
     behaviour(request),
-    undecided ? forYou(request, ask, say, again) : null,
+    undecided && request.datasets.length ? forYou(request, ask, say, again) : null,
     seen && ["review", "failed"].includes(request.state) ? preview(seen) : null,
     buttons(request, ask, say, again),
     talk(request, ask, say),

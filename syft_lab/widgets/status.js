@@ -1,7 +1,7 @@
 // One line that follows a request: filed → approved → running → awaiting release → released.
 const STEPS = ["filed", "seen", "approved", "running", "review", "released"];
 const WORDS = { review: "awaiting release" };
-const ENDS = ["denied", "withheld", "failed", "cancelled", "interrupted", "expired"];
+const ENDS = ["denied", "withheld", "failed", "cancelled", "interrupted", "expired", "left"];
 
 const ended = (state) => ENDS.includes(state);
 

@@ -203,7 +203,7 @@ def test_strangers_at_the_door_end_no_run(pair):
         with socket.create_connection(("127.0.0.1", pair[0].ports[1])) as stranger:
             stranger.sendall(said)
             stranger.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):
+            with suppress(ConnectionResetError):
                 while stranger.recv(1024):  # until it is shown the door
                     pass
         other.send(b"head", memoryview(b"12345678"))

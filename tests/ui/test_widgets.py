@@ -320,6 +320,10 @@ def test_pointers_plans_and_asked_for_values_are_drawn(page, server, place):
             "score.plan",
             "x[0].request(reason='one record')\nclinic.host.inbox",
             "x.item()",
+            "others = lab.virtual_owners('second', 'third')\ntrio = lab.federation(clinic, *others, purpose='mean over three clinics')\ntrio",
+            "clinic.host.inbox",
+            "for o in others: o.host.requests[0].approve(digest=trio.terms.digest)\n"
+            "shared = x.share(trio.wait(30)).mean(0)\nresult = shared.request(reason='mean over three clinics')\nshared",
         ],
     )
     for i in range(4):
@@ -329,6 +333,22 @@ def test_pointers_plans_and_asked_for_values_are_drawn(page, server, place):
     item(page, 1).locator("text=nothing runs: it asks for a value of a plan").wait_for()
     item(page, 1).locator(".tok-name, .tok-string").first.wait_for()
     assert "PrivateValueError" in book.run(4)
+    assert "any two of the three owners together could open everything" in book.run(5, timeout=60)
+    book.run(6)
+    asked = page.locator(".jp-Cell").nth(6).locator(".syft-panel [data-request='2']")
+    asked.get_by_text("A partnership: the kernels of these owners compute together").wait_for()
+    for dark in (False, True):
+        book.theme(dark=dark)
+        book.shot(f"partnership-{'dark' if dark else 'light'}", page.locator(".jp-Cell").nth(6).locator(".jp-Cell-outputArea"))
+    asked.get_by_role("button", name="Take part").click()
+    asked.get_by_role("button", name="Leave the federation").wait_for(timeout=10_000)
+    assert "any two of the three" in book.run(7, timeout=60)
+    part = page.locator(".jp-Cell").nth(6).locator(".syft-panel [data-request='3']")
+    part.get_by_role("button", name="Let it go").wait_for(timeout=10_000)
+    for i, name in ((5, "federation"), (6, "part"), (7, "shared")):
+        book.shot(f"{name}-dark", page.locator(".jp-Cell").nth(i).locator(".jp-Cell-outputArea"))
+    part.get_by_role("button", name="Let it go").click()
+    page.locator(".jp-Cell").nth(6).get_by_text("1 decided").wait_for(timeout=20_000)
     for dark in (False, True):
         book.theme(dark=dark)
         for i, name in ((1, "tensor"), (2, "plan"), (3, "tensor-request")):

@@ -138,7 +138,7 @@ def describe(mock: Mapping[str, Any] | None) -> str:
 
 def growth(mock: Mapping[str, Any] | None) -> str:
     """Whether results grew with the rows of the mock, in words."""
-    if mock is None or mock["why"] or "value" in mock:
+    if mock is None or mock["why"] or "value" in mock or "partnership" in mock:
         return ""
     grows = mock.get("grows")
     if grows is None:

@@ -26,6 +26,7 @@ STATES = {
     "interrupted": "interrupted", "expired": "expired", "joined": "accepted: you take part", "left": "you no longer take part",
 }  # fmt: skip
 WAITING = (*UNDECIDED, "review")
+LIVE = (*OPEN, "joined")  # a partnership holds, and can be left
 PREVIEW_ROWS, PREVIEW_TEXT, LISTED, PRINTED = 8, 4_000, 200, 60
 
 
@@ -325,8 +326,8 @@ def facts(desk: Desk, row: Row) -> dict[str, Any]:
         "says": STATES[row.state], "why": row.why, "filed": said["filed"], "changed": said["changed"], "code": cell["code"],
         "reason": cell["reason"], "datasets": [_reads(u) for u in cell["use"]], "outputs": cell["returns"],
         "params": cell["params"], "mock": mock, "checked": mock is not None and desk.noted(row, "cohorts") is not None,
-        "explained": row.explained is not None,
-        "open": row.state in OPEN, "follows": row.follows, "comments": said["comments"],
+        "explained": row.explained is not None, "approving": _approving(desk.terms(row)),
+        "open": row.state in LIVE, "follows": row.follows, "comments": said["comments"],
         "earlier": {k: v for k, v in earlier.items() if k != "hints"}, "hints": earlier["hints"], "decided": desk.decided(row),
         "approvals": f"{len(approvers)} of {row.needed}" + (f": {', '.join(approvers)}" if approvers else "")
         if row.needed > 1 else "",
@@ -336,12 +337,21 @@ def facts(desk: Desk, row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _approving(terms: Mapping[str, Any]) -> list[str]:
+    """What the button that approves says, and what it does."""
+    if "partnership" in terms:
+        return ["Take part", "your kernel computes with these owners' from now on; what is opened is asked each time"]
+    if "federation" in terms:
+        return ["Let it go", "your part of this value leaves; with the other owners' parts it is the value"]
+    return ["Approve", "let exactly this run; you see the result before it leaves"]
+
+
 def brief(desk: Desk, row: Row) -> dict[str, Any]:
     """The first line of a request, and ``entry``, which changes when any of its facts do."""
     return {
         "brief": True, "id": row.request, "number": row.number, "analyst": row.analyst, "digest": row.digest,
         "state": row.state,
-        "says": STATES[row.state], "reason": desk.terms(row)["cell"]["reason"], "open": row.state in OPEN,
+        "says": STATES[row.state], "reason": desk.terms(row)["cell"]["reason"], "open": row.state in LIVE,
         "entry": f"{row.entry} {desk.has(row, 'mock')} {desk.has(row, 'cohorts')} {desk.has(row, 'dropped')}",
     }  # fmt: skip
 
@@ -402,8 +412,8 @@ class Requests(Sequence[Request]):
 
         Beyond the first ``full`` there is `brief` only.
         """
-        open_now = self._desk.rows(states=OPEN)
-        others = [r for r in self._desk.rows()[-over - len(open_now) :] if r.state not in OPEN][-over:] if over else []
+        open_now = self._desk.rows(states=LIVE)
+        others = [r for r in self._desk.rows()[-over - len(open_now) :] if r.state not in LIVE][-over:] if over else []
         rows = [*reversed(open_now), *reversed(others)]
         full = len(rows) if full is None else full
         shown = [facts(self._desk, r) for r in rows[:full]] + [brief(self._desk, r) for r in rows[full:]]
