@@ -18,12 +18,17 @@ settings.register_profile("deep", deadline=None, max_examples=3000, suppress_hea
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-TOGETHER = ("tests/ui/", "tests/integration/test_route.py", "tests/integration/test_load.py")
+TOGETHER = (
+    "tests/ui/",
+    "tests/integration/test_route.py",
+    "tests/integration/test_load.py",
+    "tests/integration/test_federation.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Two workers share the tests; those of a place in `TOGETHER` have one worker: they share a server, or measure load."""
+    """Two workers share the tests; those of a place in `TOGETHER` have one worker: they share a server, or owners, or measure load."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):

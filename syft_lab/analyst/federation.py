@@ -49,6 +49,8 @@ class Federation:
         self._tape: SharedTape | None = None
         self._lock = threading.Lock()
         self.requests: dict[str, RemoteRequest] = {o.owner: o.propose(terms) for o in self.owners}
+        for owner in self.owners:
+            owner.federations.add(self)
 
     @property
     def id(self) -> str:
@@ -174,6 +176,21 @@ class Federation:
         return cards.card(
             f"Federation {self.name}", cards.table(("owner", "fingerprint", "state"), rows, ""), cards.facts(pairs)
         )
+
+
+def move(pointer: PointerTensor, owner: Session) -> PointerTensor:
+    """See `PointerTensor.move`."""
+    if isinstance(pointer, SharedTensor):
+        raise UsageError("a shared value is at all owners; x.request(reason=…) asks them to open it")
+    session = pointer._session
+    if not isinstance(owner, Session) or owner is session:
+        raise UsageError("a value moves to another owner that you are connected to: x.move(hospital_b)")
+    both = [f for f in session.federations if owner in f.owners and f.accepted]
+    if not both:
+        raise UsageError(f"a value moves over the link of a federation: {session.owner} and {owner.owner} are together in none "
+                         "that was accepted; lab.federation(a, b, c) asks them")  # fmt: skip
+    live = [f for f in both if f._tape is not None and f._tape.dead is None]
+    return (live or both)[0].tape.hand(pointer, owner)
 
 
 def _shared(made: Recorded | torch.Tensor) -> SharedTensor:

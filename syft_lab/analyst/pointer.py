@@ -143,6 +143,15 @@ class PointerTensor(Recorded):
         """Split it among the owners of a federation: its own owner does that, where it agreed to. A `SharedTensor`."""
         return _federation(federation).share(self)
 
+    def move(self, owner: Any) -> PointerTensor:
+        """Hand it to another owner, over the link of a federation that both are in; both must have a rule for that.
+
+        Gives the pointer there. The other owner sees the value, and decides what leaves.
+        """
+        from syft_lab.analyst.federation import move
+
+        return move(self, owner)
+
     def recompute(self) -> PointerTensor:
         """Compute it again from what made it, after its owner lost it; gives itself. Raises StalePointerError."""
         recompute([self])

@@ -44,6 +44,7 @@ from syft_lab.wire import messages as m
 from syft_lab.wire.loop import LoopThread
 
 if TYPE_CHECKING:
+    from syft_lab.analyst.federation import Federation
     from syft_lab.analyst.shared import SharedTape
     from syft_lab.analyst.tape import SessionTape
     from syft_lab.partnership import Partnership
@@ -117,6 +118,7 @@ class Session(Link):
         self._filed = Filings(self, self._rerun)
         self._tape: SessionTape | None = None
         self.joint: weakref.WeakSet[SharedTape] = weakref.WeakSet()  # sessions in federations that go over this link
+        self.federations: weakref.WeakSet[Federation] = weakref.WeakSet()  # that this owner was asked into, from here
 
     # Public facts
 

@@ -121,6 +121,28 @@ class SharedTape(SessionTape):
         self.ask_all([entered] * len(self.lanes), m.Ran)
         return value
 
+    def hand(self, pointer: PointerTensor, to: Session) -> PointerTensor:
+        """Have a pointer's owner hand its value to another, over their own link; gives the pointer there."""
+        federation, tape, target = self.federation, pointer._tape, to.tape
+        giver, receiver = (federation.owners.index(s) for s in (pointer._session, to))
+        number = pointer.current.number
+        tape.flush()
+        value = target.new()
+        asked = tape.queue(m.Share(tape.space, 0, number, federation.id, to.owner), m.Shared)
+        given, _ = tape.wait(asked)
+        target.flush()
+        expected = target.queue(m.Expect(target.space, 0, value.number, federation.id, giver), m.Shared)
+        taken, _ = target.wait(expected)
+        dtype, shape = str(pointer.dtype).removeprefix("torch."), list(pointer.shape)
+        self.ask_all([m.Hand(self.space, 0, giver, receiver, dtype, shape, given.token, taken.token)] * len(self.lanes), m.Ran)
+        target._remote.add(value.number)
+        label = Label("private", (f"{pointer._session.owner}, moved here",))
+        spec = Spec.of(torch.empty(shape, dtype=pointer.dtype, device="meta"), label, 0)
+        found = target.make(spec, value)
+        if not isinstance(found, PointerTensor):
+            raise TypeError("a session's tape makes pointers")
+        return found
+
     def _new(self) -> Value:
         value = self.new()
         self._shared.add(value.number)

@@ -9,6 +9,7 @@ vouches for the key of each run; the journal; and the decision about every part 
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import socket
 import threading
@@ -43,6 +44,18 @@ class Lent(NamedTuple):
     shape: tuple[int, ...]
     source: str
     story: str
+    to: str = ""
+    datasets: tuple[str, ...] = ()
+
+
+class Due(NamedTuple):
+    """A value of a partner's that this owner takes in: into which session, under which number."""
+
+    analyst: str
+    federation: str
+    seat: Seat
+    value: int
+    source: str
 
 
 class Partners:
@@ -55,10 +68,11 @@ class Partners:
         self._name, self._keys, self._desk, self._catalogue, self._rulebook = name, keys, desk, catalogue, rulebook
         self._tensors, self._hosts, self._now = tensors, hosts, now
         self._lent: OrderedDict[str, Lent] = OrderedDict()
+        self._due: OrderedDict[str, Due] = OrderedDict()
         self._lock = threading.Lock()
         self._tasks: Mapping[type[m.Message], Callable[[Analyst, Seat, Any], m.Message]] = {
             m.Share: self._share, m.Gather: self._gather, m.Meet: self._meet, m.Join: self._join,
-            m.Deal: self._deal, m.Enter: self._enter,
+            m.Deal: self._deal, m.Enter: self._enter, m.Expect: self._expect, m.Hand: self._hand,
         }  # fmt: skip
         tensors.with_partners = lambda analyst, seat, message: self._tasks[type(message)](analyst, seat, message)
         desk.on_change.append(self._hear)
@@ -87,25 +101,60 @@ class Partners:
         label = found["label"]
         if label["kind"] == "public":
             raise UsageError("this value is public: share it from your side, x.get().fix_prec().share(trio)")
+        if message.to and (message.to not in terms.names or message.to == self._name):
+            raise UsageError(f"{ascii(message.to)[:80]} is no partner in this federation")
         for source in label["sources"]:
-            self._may_share(analyst, source, terms, accepted["datasets"])
+            if message.to:
+                self._may_move(analyst, source, message.to)
+            else:
+                self._may_share(analyst, source, terms, accepted["datasets"])
         data = b""
         if not found["lost"]:
             _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": WHOLE, "private": True})
             data = bytes(frames[0])
         token = secrets.token_hex(16)
         said = f"{self._name}: {', '.join(label['sources'])}"
-        lent = Lent(analyst.name, message.federation, data, found["dtype"], tuple(found["shape"]), said, found["code"])
+        lent = Lent(analyst.name, message.federation, data, found["dtype"], tuple(found["shape"]), said, found["code"],
+                    message.to, tuple(label["sources"]))  # fmt: skip
+        return self._kept(self._lent, token, lent)
+
+    def _kept(self, where: OrderedDict[str, Any], token: str, what: Any) -> m.Message:
         with self._lock:
-            self._lent[token] = lent
-            while len(self._lent) > KEPT:
-                self._lent.popitem(last=False)
+            where[token] = what
+            while len(where) > KEPT:
+                where.popitem(last=False)
         return m.Shared(token)
+
+    def _may_move(self, analyst: Analyst, source: str, to: str) -> None:
+        """Raises RefusedError where no rule of the owner's hands a dataset to a partner: it will see it."""
+        name, version = _dataset(source)
+        self._catalogue.find(analyst, name, version)
+        self._allowed("move", analyst, (name,), to, f'owner.policy.allow("move", dataset="{name}", partners=["{to}"])')
+
+    def _allowed(self, kind: str, analyst: Analyst, datasets: tuple[str, ...], partner: str, line: str) -> None:
+        case = policy.Case(kind, analyst.name, analyst.role, datasets, self._now(), partners=(partner,))
+        decision = self._rulebook.decide(case)
+        if isinstance(decision, policy.Refuse):
+            raise RefusedError(decision.why)
+        if not isinstance(decision, policy.Allow):
+            raise RefusedError(f"no rule of {self._name} allows this; the owner can, with: {line}")
+
+    def _expect(self, analyst: Analyst, seat: Seat, message: m.Expect) -> m.Message:
+        """Note that a value of a partner's may come into an ordinary session, where the owner lets it."""
+        if seat.joint:
+            raise UsageError("a value moves into an ordinary session: pointer.move(owner)")
+        _, terms, _ = self._desk.joined(analyst.name, message.federation)
+        if not 0 <= message.source < len(terms.names) or terms.names[message.source] == self._name:
+            raise WireError("a value comes from another member")
+        source = terms.names[message.source]
+        self._allowed("receive", analyst, (), source, f'owner.policy.allow("receive", partners=["{source}"])')
+        token = secrets.token_hex(16)
+        return self._kept(self._due, token, Due(analyst.name, message.federation, seat, message.value, source))
 
     def _may_share(self, analyst: Analyst, source: str, terms: Partnership, accepted: list[str]) -> None:
         """Raises RefusedError where the owner's rules, or what was accepted, keep a dataset back."""
-        name, _, version = source.rpartition(" v")
-        self._catalogue.find(analyst, name, int(version))
+        name, version = _dataset(source)
+        self._catalogue.find(analyst, name, version)
         partners = tuple(n for n in terms.names if n != self._name)
         case = policy.Case("share", analyst.name, analyst.role, (name,), self._now(), partners=partners)
         decision = self._rulebook.decide(case)
@@ -162,7 +211,7 @@ class Partners:
             return _ran(seat.call("enter", facts)[0])
         with self._lock:
             lent = self._lent.pop(message.token, None)
-        if lent is None or (lent.analyst, lent.federation) != (analyst.name, seat.federation):
+        if lent is None or (lent.analyst, lent.federation, lent.to) != (analyst.name, seat.federation, ""):
             raise UsageError("this value is not kept to be shared; share it again")
         if list(lent.shape) != message.shape:
             raise UsageError(f"the value that was kept to be shared has the shape {list(lent.shape)}")
@@ -173,15 +222,49 @@ class Partners:
 
     # What leaves
 
+    def _hand(self, analyst: Analyst, seat: Seat, message: m.Hand) -> m.Message:
+        """A value goes to a partner, as it is: the journal notes it before it does, as an exact release."""
+        terms = self._terms(analyst, seat)
+        _check_shape(message.shape)
+        if not {message.member, message.to} <= set(range(len(terms.names))) or message.member == message.to:
+            raise WireError("a value goes from one member to another")
+        size = 1 + math.prod(message.shape) * _size(message.dtype)
+        owner, to = terms.names[message.member], terms.names[message.to]
+        facts, data = {"owner": message.member, "to": message.to, "size": size}, None
+        if owner == self._name:
+            data = self._given(analyst, seat, message, to, size)
+        _, frames = seat.call("hand", facts, [] if data is None else [data])
+        if to == self._name:
+            self._taken(analyst, seat, message, owner, bytes(frames[0]))
+        return m.Ran(b"")
+
+    def _given(self, analyst: Analyst, seat: Seat, message: m.Hand, to: str, size: int) -> bytes:
+        with self._lock:
+            lent = self._lent.pop(message.given, None)
+        about = (analyst.name, seat.federation, to, message.dtype, tuple(message.shape))
+        if lent is None or (lent.analyst, lent.federation, lent.to, lent.dtype, lent.shape) != about:
+            raise UsageError("this value is not kept to be moved; move it again")
+        self._desk.moved(analyst.name, seat.federation, to, lent.datasets, lent.story)
+        whole = len(lent.data) == size - 1
+        return b"\1" + lent.data if whole else bytes(size)
+
+    def _taken(self, analyst: Analyst, seat: Seat, message: m.Hand, owner: str, data: bytes) -> None:
+        with self._lock:
+            due = self._due.pop(message.taken, None)
+        if due is None or (due.analyst, due.federation, due.source) != (analyst.name, seat.federation, owner):
+            raise UsageError("this owner does not expect the value; move it again")
+        facts = {"value": due.value, "dtype": message.dtype, "shape": message.shape, "source": f"{owner}, moved here"}
+        due.seat.call("adopt", facts, [data[1:]] if data[:1] == b"\1" else [])
+
     def ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> Row:
         """The part of a value that this owner has, asked for: it is kept as it is now, and the owner decides about it."""
         terms = self._terms(analyst, seat)
         found, _ = seat.call("describe", {"value": message.value})
         if found["label"]["kind"] == "public":
             raise UsageError("this value is made of your own data: x.get() brings it back")
+        _, frames = seat.call("open", {"value": message.value})  # whatever comes of it here: the partners do it too
         if math.prod(found["shape"]) * 8 > self._desk.settings.limits(analyst.role).output:
             raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
-        _, frames = seat.call("open", {"value": message.value})
         data = bytes(frames[0])
         blob = values.of_tensor("value", as_array(data, "int64", found["shape"])) if not found["lost"] else b""
         own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
@@ -199,6 +282,25 @@ def _ran(found: Any) -> m.Ran:
 def _check_shape(shape: list[int]) -> None:
     if len(shape) > 64 or not all(0 <= n < 1 << 40 for n in shape):
         raise WireError("a shape has at most 64 lengths, none below 0")
+
+
+def _size(dtype: str) -> int:
+    """Bytes of a number of this type."""
+    if dtype not in _SIZES:
+        raise WireError("a tensor that comes in has a dtype that pointers have")
+    return _SIZES[dtype]
+
+
+_SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 8, "complex128": 16, "int64": 8, "int32": 4,
+          "int16": 2, "int8": 1, "uint8": 1, "bool": 1}  # fmt: skip
+
+
+def _dataset(source: str) -> tuple[str, int]:
+    """Name and version of a dataset that a value came from; raises RefusedError for what a partner handed over."""
+    found = re.fullmatch(r"(.+) v(\d+)", source)
+    if found is None:
+        raise RefusedError(f"this value came from {source.partition(',')[0]}, whose owner let it come here and no further")
+    return found[1], int(found[2])
 
 
 def _resolved(host: str) -> str:

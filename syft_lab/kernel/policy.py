@@ -52,7 +52,8 @@ class Window:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """One line of a policy. What is None is no condition. ``kind`` is dp (questions), code, or share (in federations).
+    """One line of a policy. What is None is no condition. ``kind`` is dp (questions), code, or in federations share, move (to a
+    partner, who will see it) and receive (what a partner hands over).
 
     ``digest``: exactly this code. ``same``: what people approved for this analyst before, unchanged. ``template``: this
     code with other values of ``params`` (a pair of bounds, or the values allowed) and other versions of its datasets.
@@ -118,8 +119,9 @@ class Rule:
         if self.kind == "dp":
             sign = "≤" if self.verdict == "allow" else ">"
             return f"DP questions{about}" + (f" at ε {sign} {plain(self.epsilon_micro)} each" if self.epsilon_micro else "")
-        if self.kind == "share":
-            return f"{self.dataset or 'data'} with {' and '.join(self.partners) if self.partners else 'partners'}"
+        if self.kind in _BETWEEN:
+            partners = " and ".join(self.partners) if self.partners else "partners"
+            return f"{self.dataset or 'data'} {_BETWEEN[self.kind]} {partners}"
         if self.digest:
             return f"the code {self.digest[:19]}…"
         if self.template:
@@ -137,7 +139,7 @@ class Rule:
         return "; ".join(parts)
 
     def __repr__(self) -> str:
-        verb = {"code": "run", "dp": "ask", "share": "share"}[self.kind]
+        verb = {"code": "run", "dp": "ask"}.get(self.kind, self.kind)
         does = {"allow": f"may {verb}", "ask": "waits for a person:", "refuse": f"may not {verb}"}
         then = ""
         if self.kind == "code" and self.verdict == "allow":
@@ -227,7 +229,7 @@ def _asked(case: Case, rule: Rule | None) -> Ask | Refuse:
 def judge(rule: Rule, case: Case, past: Past) -> str:
     """Why a rule does not fit a case; empty where it does."""
     if rule.kind != case.kind:
-        return f"it is about {_KINDS[rule.kind]}"
+        return f"it is about {KINDS[rule.kind]}"
     if rule.analyst not in (None, case.analyst) or rule.role not in (None, case.role):
         return f"it is about {rule.who}"
     if rule.dataset is not None and (
@@ -237,14 +239,15 @@ def judge(rule: Rule, case: Case, past: Past) -> str:
     return _about(rule, case, past) or _when(rule, case, past) or _results(rule, case)
 
 
-_KINDS = {"dp": "questions", "code": "code", "share": "sharing"}
+_BETWEEN = {"share": "with", "move": "to", "receive": "from"}
+KINDS = {"dp": "questions", "code": "code", "share": "sharing", "move": "moving values", "receive": "receiving values"}
 
 
 def _about(rule: Rule, case: Case, past: Past) -> str:
-    if rule.kind == "share":
+    if rule.kind in _BETWEEN:
         named, asked = set(rule.partners or ()), set(case.partners)
         fits = rule.partners is None or (asked <= named if rule.verdict == "allow" else bool(asked & named))
-        return "" if fits else f"it is about sharing with {' and '.join(rule.partners or ())}"
+        return "" if fits else f"it is about {KINDS[rule.kind]} {_BETWEEN[rule.kind]} {' and '.join(rule.partners or ())}"
     if rule.kind == "dp":
         over = rule.epsilon_micro is not None and (case.cost.epsilon > rule.epsilon_micro) == (rule.verdict == "allow")
         return f"it is about questions at ε {'≤' if rule.verdict == 'allow' else '>'} {plain(rule.epsilon_micro)} each" \

@@ -20,6 +20,7 @@ from syft_lab.kernel.catalogue import Catalogue
 from syft_lab.kernel.history import KINDS, History
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.outputs import Outputs
+from syft_lab.kernel.policy import KINDS as ABOUT
 from syft_lab.kernel.policy import VERDICTS, Allow, Ask, Case, Decision, Rule, decide, judge
 from syft_lab.kernel.roles import ROLES
 from syft_lab.kernel.terms import bounds, from_toml, to_toml, window
@@ -132,7 +133,9 @@ class Policy:
         before, unchanged; ``like=request, params={"age": (18, 90), "ward": ["er", "icu"]}``, the same code with other values
         in these bounds or lists (other parameters stay as they are) and with later versions of its datasets. Every run counts.
         ``allow("share", dataset=…)``: split a dataset in federations that you accepted, also one that was not open to the
-        analyst then; with these ``partners`` and no others, or with whoever is in the federation.
+        analyst then; with these ``partners`` and no others, or with whoever is in the federation. ``allow("move", dataset=…,
+        partners=["hospital-b"])``: hand values of a dataset to a partner, who will see them; there, ``allow("receive",
+        partners=["hospital-a"])`` takes them in.
 
         For ``analyst`` (default: everybody, or everybody in a ``role``). ``times`` runs, in all or ``per`` "1d", "2h" or
         "30min"; ``hours`` "08:00-18:00", ``days`` "mon-fri" or a list, in time ``zone``; until ``expires`` ("30d").
@@ -146,8 +149,10 @@ class Policy:
                 "say which code, in one way: digest=request.digest, like=request with params={…}, or same=True for what was "
                 "approved before"
             )
-        if kind == "share" and dataset is None:
-            raise UsageError('say what may be shared: owner.policy.allow("share", dataset="ages", partners=["hospital-b"])')
+        if kind in ("share", "move") and dataset is None:
+            raise UsageError(f'say what: owner.policy.allow("{kind}", dataset="ages", partners=["hospital-b"])')
+        if kind in ("move", "receive") and not partners:
+            raise UsageError(f'say which partners: owner.policy.allow("{kind}", partners=["hospital-b"])')
         if kind == "code" and digest is not None and analyst is None:
             raise UsageError('say whose code: owner.policy.allow("code", analyst="alice", digest=request.digest, times=5)')
         terms: dict[str, Any] = {"verdict": "allow", "kind": kind, "dataset": dataset, "analyst": analyst, "role": role}
@@ -210,10 +215,11 @@ class Policy:
     def _checked(self, terms: Mapping[str, Any]) -> Rule:
         """The rule that terms describe, under no number yet; raises UsageError that names what is wrong."""
         made = dict(terms)
-        if made.get("kind") not in ("dp", "code", "share"):
-            raise UsageError(f"policies are about 'dp' (questions), 'code' and 'share', not {ascii(made.get('kind'))[:40]}")
-        if made["kind"] == "share" and (made.get("verdict") == "ask" or made.get("times") is not None):
-            raise UsageError("sharing is allowed or refused by rules; what is opened is asked each time")
+        if made.get("kind") not in ABOUT:
+            raise UsageError(f"policies are about 'dp' (questions), 'code', and in federations 'share', 'move' and 'receive', "
+                             f"not {ascii(made.get('kind'))[:40]}")  # fmt: skip
+        if made["kind"] not in ("dp", "code") and (made.get("verdict") == "ask" or made.get("times") is not None):
+            raise UsageError("what happens between partners is allowed or refused by rules; what is opened is asked each time")
         if made.get("partners") is not None:
             made["partners"] = self._named(made["kind"], made["partners"])
         if made.get("verdict") not in VERDICTS:
@@ -247,8 +253,8 @@ class Policy:
 
     def _named(self, kind: str, partners: Any) -> tuple[str, ...]:
         listed = isinstance(partners, list | tuple) and partners and all(isinstance(p, str) for p in partners)
-        if kind != "share" or not listed:
-            raise UsageError('partners is a list of owners, and goes with sharing: partners=["hospital-b", "hospital-c"]')
+        if kind in ("dp", "code") or not listed:
+            raise UsageError('partners is a list of owners, and goes with share, move and receive: partners=["hospital-b"]')
         return tuple(sorted({check_name(p, "a partner's name") for p in partners}))
 
     def _roles(self) -> list[str]:

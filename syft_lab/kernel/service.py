@@ -460,7 +460,9 @@ class Service:
         if not found["lost"]:
             _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": 1 << 62, "private": True})
             blob = values.of_tensor("value", as_array(bytes(frames[0]), found["dtype"], found["shape"]))
-        uses = [s.rpartition(" v") for s in found["label"]["sources"]]
+        uses = [
+            s.rpartition(" v") for s in found["label"]["sources"] if re.fullmatch(r".+ v\d+", s)
+        ]  # a partner handed those over
         cell = Cell(found["code"], tuple(Use(n, int(v)) for n, _, v in uses), ("value",), {}, message.reason)
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
         row = self._desk.file(analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]))

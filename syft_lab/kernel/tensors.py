@@ -31,7 +31,7 @@ from syft_lab.wire.messages import Ordered
 
 PART = 8 << 20
 MAX_RUNS, SPACES, KEPT_REPLIES, TURN_SECONDS, IDLE_SECONDS = 1024, 4, 64, 60.0, 1800.0
-WITH_PARTNERS = (m.Share, m.Gather, m.Meet, m.Join, m.Deal, m.Enter)
+WITH_PARTNERS = (m.Share, m.Expect, m.Gather, m.Meet, m.Join, m.Deal, m.Enter, m.Hand)
 ORDERED = get_args(Ordered)
 Start = Callable[[Limits, bool], Host]
 

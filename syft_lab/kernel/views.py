@@ -443,6 +443,7 @@ _CHANGES: Mapping[str, Callable[[sqlite3.Connection, int, Body], None]] = {
     "withheld": _move("withheld", "review"),
     "broke": _move("failed", "approved", "running"),
     "cut_off": _move("interrupted", "running"),
+    "moved": lambda db, seq, body: _count_exact(db, body),
     "commented": _commented,
     "explained": _explained,
 }

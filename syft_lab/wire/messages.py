@@ -382,13 +382,14 @@ class Propose(Message):
 
 @dataclass(frozen=True)
 class Share(Message):
-    """May a value of this session be shared in a federation? It is kept as it is now, for one `Enter`."""
+    """May a value be shared in a federation, or go to its member ``to``? It is kept as it is now, for one `Enter` or `Hand`."""
 
     kind = "share"
     space: str
     number: int
     value: int
     federation: str
+    to: str = ""
 
 
 @dataclass(frozen=True)
@@ -464,6 +465,33 @@ class Enter(Message):
 
 
 @dataclass(frozen=True)
+class Expect(Message):
+    """Would the owner take in a value of the member ``source``, as ``value`` of this session? Answered by `Shared`."""
+
+    kind = "expect"
+    space: str
+    number: int
+    value: int
+    federation: str
+    source: int
+
+
+@dataclass(frozen=True)
+class Hand(Message):
+    """A value of the owner ``member`` goes to the owner ``to``, as it is; the tokens name what each of the two agreed to."""
+
+    kind = "hand"
+    space: str
+    number: int
+    member: int
+    to: int
+    dtype: str
+    shape: list[int]
+    given: str
+    taken: str
+
+
+@dataclass(frozen=True)
 class Log(Message):
     """For whoever may read the journal: its entries from ``start`` on, as many as fit."""
 
@@ -506,5 +534,5 @@ class Refused(Message):
     text: str
 
 
-Ordered = Run | Put | Load | Fetch | Noise | Ask | Share | Gather | Meet | Join | Deal | Enter  # each in its turn of a session
+Ordered = Run | Put | Load | Fetch | Noise | Ask | Share | Expect | Gather | Meet | Join | Deal | Enter | Hand
 KINDS: Mapping[str, type[Message]] = {kind.kind: kind for kind in Message.__subclasses__()}

@@ -273,6 +273,46 @@ def test_cancelling_a_result_takes_back_what_was_asked_everywhere(trio, group):
         assert owner.requests.number(request.number).state == "cancelled"
 
 
+# From one owner to another
+
+
+def test_a_value_moves_where_both_owners_have_a_rule_for_it(trio, group):
+    (a, b, c), (one, two, _) = trio.sessions, trio.owners
+    ages = a["ages"]
+    with pytest.raises(errors.RefusedError, match='"move", dataset="ages", partners=."hospital-b"'):
+        ages.move(b)
+    leaves = one.policy.allow("move", dataset="ages", partners=["hospital-b"])
+    with pytest.raises(errors.RefusedError, match='"receive", partners=."hospital-a"'):
+        ages.move(b)
+    comes = two.policy.allow("receive", partners=["hospital-a"])
+    exact = a.budget().gauges[0][1]
+    moved = (ages * 2).move(b)
+    assert moved.location is b
+    assert "from hospital-a, moved here" in str(moved.label)
+    with pytest.raises(errors.PrivateValueError):
+        moved.get()
+    assert a.budget().gauges[0][1] == exact + 1  # as an exact release
+    entry = list(one._journal.of_kinds("moved"))[-1]
+    assert (entry.body["to"], entry.body["data"][0]["dataset"]) == ("hospital-b", "ages")
+    one.audit.verify()
+    result = moved.mean().request(reason="a test")
+    asked = two.requests.number(result.request.number)
+    asked.approve(digest=asked.digest).wait(20).release()
+    close(torch.as_tensor(result.get(20)), AGES.mean() * 2)
+    for refused in (lambda: moved.share(group), lambda: moved.move(a)):
+        with pytest.raises(errors.RefusedError, match="came from hospital-a, whose owner let it come here and no further"):
+            refused()
+    with pytest.raises(errors.RefusedError, match="hospital-c"):  # the rule is about hospital-b
+        ages.move(c)
+    one.policy.remove(leaves)
+    two.policy.remove(comes)
+    (stranger,) = lab.virtual_owners("dora")
+    with pytest.raises(errors.UsageError, match="together in none"):
+        ages.move(stranger)
+    stranger.close()
+    close(torch.ones(2).fix_prec().share(group).get(), torch.ones(2))  # the session goes on
+
+
 # Bad input
 
 

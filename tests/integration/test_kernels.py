@@ -27,6 +27,12 @@ owner.policy.allow("dp", dataset="table", epsilon_per_query=1)
 """
 
 
+@pytest.fixture
+def no_code(monkeypatch):
+    """No code runs in these kernels, so they need not warm a fork server each."""
+    monkeypatch.setenv("SYFT_LAB_ISOLATION", "L0")
+
+
 def test_the_first_lines_of_the_readme_work_in_two_kernels(home):
     with Kernel(home) as owner, Kernel(home) as analyst:
         assert "Owner hospital-a: running" in owner.run(HOST)
@@ -106,7 +112,7 @@ def test_the_owner_answers_while_a_cell_of_theirs_runs(home, busy):
             owner.finish(running)
 
 
-def test_an_owner_that_stops_breathing_is_noticed(home):
+def test_an_owner_that_stops_breathing_is_noticed(home, no_code):
     with Kernel(home) as owner:
         owner.run(HOST)
         owner.run(PUBLISH)
@@ -122,7 +128,7 @@ def test_an_owner_that_stops_breathing_is_noticed(home):
                 os.kill(owner.pid, signal.SIGCONT)
 
 
-def test_a_child_that_the_owners_kernel_forks_leaves_the_owner_alone(home):
+def test_a_child_that_the_owners_kernel_forks_leaves_the_owner_alone(home, no_code):
     with Kernel(home) as owner:
         owner.run(HOST)
         owner.run(PUBLISH)
@@ -133,7 +139,7 @@ def test_a_child_that_the_owners_kernel_forks_leaves_the_owner_alone(home):
             lab.Owner.start("hospital-a")
 
 
-def test_an_interrupt_stops_the_analysts_wait_and_the_answer_is_free_later(home):
+def test_an_interrupt_stops_the_analysts_wait_and_the_answer_is_free_later(home, no_code):
     with Kernel(home) as owner, Kernel(home) as analyst:
         owner.run(HOST)
         owner.run(PUBLISH)
@@ -160,12 +166,11 @@ def stopped(*args):
     event.wait()
 release.seal = stopped
 """
-ROUNDS = 20
+ROUNDS = 10
 
 
 @pytest.mark.slow
-def test_killed_between_reserve_and_release_nothing_is_overspent_and_the_analyst_is_told(home, monkeypatch):
-    monkeypatch.setenv("SYFT_LAB_ISOLATION", "L0")  # no code runs here: twenty kernels need not warm a fork server each
+def test_killed_between_reserve_and_release_nothing_is_overspent_and_the_analyst_is_told(home, no_code):
     os.mkfifo(home / "begun")
     state = home / "state" / "owners" / "hospital-a"
     with Kernel(home) as owner:
@@ -196,7 +201,7 @@ def test_killed_between_reserve_and_release_nothing_is_overspent_and_the_analyst
     session.close()
 
 
-def test_killed_at_any_moment_what_was_acknowledged_is_there(home):
+def test_killed_at_any_moment_what_was_acknowledged_is_there(home, no_code):
     with Kernel(home) as owner:
         owner.run(HOST + PUBLISH)
         session = lab.connect("alice.syft")

@@ -95,47 +95,54 @@ def test_two_hundred_requests_of_twenty_analysts_while_the_owners_notebook_runs_
         owner.stop()
 
 
-@pytest.mark.parametrize("state", ["seen", "partly", "denied", "expired", "withheld", "failed"])
-def test_a_kernel_killed_in_any_state_wakes_up_in_it(home, state):
+STATES = ["expired", "seen", "partly", "denied", "withheld", "failed"]
+LATER = "import datetime as d; j = owner._journal; j.clock = lambda: d.datetime.now(d.UTC) + d.timedelta(days=40)"
+
+
+def test_a_kernel_killed_in_any_state_wakes_up_in_it(home):
     with Kernel(home) as kernel:
         kernel.run(HOST)
-        kernel.run("owner.approvals = 2" if state == "partly" else "1")
-        with lab.connect("analyst-0.syft") as session:
-            code = "m = 1 / 0 if len(patients) > 500 else 1" if state == "failed" else "m = patients.age.sum()"
-            asked = session.file(cell(code))
-            kernel.run("r = owner.requests[0].seen()")
-            if state == "partly":
-                kernel.run("r.approve(digest=r.digest)")
-            elif state == "denied":
-                kernel.run("r.deny('no')")
-            elif state == "expired":
-                kernel.run(
-                    "import datetime as d; j = owner._journal; j.clock = lambda: d.datetime.now(d.UTC) + d.timedelta(days=40)"
+        with lab.connect("analyst-0.syft") as session, lab.connect("sam.syft", alias="sams") as steward:
+            asked = {}
+            for number, state in enumerate(STATES, 1):
+                code = (
+                    f"m = 1 / 0 if len(patients) > 500 else {number}"
+                    if state == "failed"
+                    else f"m = patients.age.sum() + {number}"
                 )
-                kernel.run("owner._desk.expire()")
-            elif state in ("withheld", "failed"):
-                kernel.run("r.approve(digest=r.digest); r.wait(); r.state == 'review' and r.withhold('no')")
-            assert state in kernel.run("print(r.state)")
+                kernel.run(f"owner.approvals = {2 if state == 'partly' else 1}")
+                asked[state] = session.file(cell(code))
+                kernel.run(f"r = owner.requests.number({number}).seen()")
+                if state == "partly":
+                    kernel.run("r.approve(digest=r.digest)")
+                elif state == "denied":
+                    kernel.run("r.deny('no')")
+                elif state == "expired":
+                    kernel.run(f"{LATER}; owner._desk.expire()")
+                elif state in ("withheld", "failed"):
+                    kernel.run("r.approve(digest=r.digest); r.wait(); r.state == 'review' and r.withhold('no')")
+                assert state in kernel.run("print(r.state)")
             kernel.kill()
             owner = lab.Owner.start("hospital-a")
             try:
-                request = owner.requests[0]
-                assert request.state == state
+                for number, state in enumerate(STATES, 1):
+                    request = owner.requests.number(number)
+                    assert request.state == state
+                    if state == "seen":
+                        assert approved(owner, number).state == "review"
+                    elif state == "partly":
+                        waiting = next(r for r in steward.inbox if r.number == number)
+                        waiting.approve(digest=asked[state].digest)
+                        assert until(owner, number, "review").approvers == ["owner", "sam"]
+                    else:
+                        with pytest.raises(errors.LabError):
+                            asked[state].results["m"].get(30)
+                        with pytest.raises(errors.UsageError):
+                            request.approve(digest=request.digest)
+                    kinds = story(owner._journal.entries())[asked[state].id]
+                    assert kinds.count("started") == (state not in ("denied", "expired"))
+                    assert "exact" not in kinds
                 assert owner.audit.verify()
-                if state == "seen":
-                    assert approved(owner, 1).state == "review"
-                elif state == "partly":
-                    with lab.connect("sam.syft", alias="sams") as steward:
-                        steward.inbox[0].approve(digest=asked.digest)
-                    assert until(owner, 1, "review").approvers == ["owner", "sam"]
-                else:
-                    with pytest.raises(errors.LabError):
-                        asked.results["m"].get(30)
-                    with pytest.raises(errors.UsageError):
-                        request.approve(digest=request.digest)
-                kinds = story(owner._journal.entries())[asked.id]
-                assert kinds.count("started") == (state not in ("denied", "expired"))
-                assert "exact" not in kinds
             finally:
                 owner.stop()
 

@@ -375,46 +375,58 @@ table = pd.DataFrame({"age": np.arange(1000) % 90})
 owner.publish(table, "patients", privacy_unit="row", bounds={"age": (0, 110)}, budget=lab.Budget(3))
 owner.invite("alice")
 """
-SLOW = "import time\nif len(patients) > 500: time.sleep(1)\nm = patients.age.sum()"
+STATES = [
+    "filed",
+    "approved",
+    "review",
+    "released",
+    "running",
+]  # in this order, so that each is there when the kernel is killed
+SLOW = "import time\nif len(patients) > 500: time.sleep({})\nm = patients.age.sum() + {}"
+REACH = """
+def reach(number, state):
+    r = owner.requests.number(number)
+    while r.mock is None: time.sleep(0.01)
+    queue = owner._runs._queue
+    if state == "approved": queue.put = lambda *_: None  # journaled, and killed before a run can begin
+    if state != "filed": r.approve(digest=r.digest)
+    if state == "approved": del queue.put
+    wanted = {"running": "running", "filed": "filed", "approved": "approved"}.get(state, "review")
+    while r.state not in (wanted, "seen"): time.sleep(0.002)
+    if state == "released": r.release()
+"""
 
 
-@pytest.mark.parametrize("state", ["filed", "approved", "running", "review", "released"])
-def test_a_killed_kernel_runs_nothing_twice_and_releases_nothing_undecided(home, state):
+def test_a_killed_kernel_runs_nothing_twice_and_releases_nothing_undecided(home):
     with Kernel(home) as kernel:
-        kernel.run(HOST)
+        kernel.run(HOST + "import time" + REACH)
         with lab.connect("alice.syft") as session:
-            asked = session.file(cell(SLOW))
-            kernel.run("import time\nr = owner.requests[0]\nwhile r.mock is None: time.sleep(0.01)")
-            if state == "approved":  # journaled, and killed before a run can begin
-                kernel.run("owner._runs._queue.stop()")
-            if state != "filed":
-                kernel.run("r.approve(digest=r.digest)")
-            if state in ("running", "review", "released"):
-                wanted = "running" if state == "running" else "review"
-                kernel.run(f"while r.state != {wanted!r}: time.sleep(0.002)")
-            if state == "released":
-                kernel.run("r.release()")
+            asked = {}
+            for number, state in enumerate(STATES, 1):
+                asked[state] = session.file(cell(SLOW.format(60 if state == "running" else 0, number)))
+                kernel.run(f"reach({number}, {state!r})")
             zygote = kernel.run("print(owner._executor.pid)").strip()
             kernel.kill()
             gone(int(zygote))
             owner = lab.Owner.start("hospital-a")
             try:
-                after = {"approved": "review", "running": "interrupted"}.get(state, state)
-                request = until(owner, 1, after)
-                if state == "filed":
-                    request.approve(digest=request.digest)
-                    until(owner, 1, "review")
-                if state in ("filed", "approved", "review"):
-                    assert not asked.results["m"].done()
-                    request.release()
-                if state == "running":
-                    with pytest.raises(errors.FailedError, match="stopped while it ran"):
-                        asked.results["m"].get(30)
-                else:
-                    assert asked.results["m"].get(30) == sum(i % 90 for i in range(1000))
-                kinds = [e.kind for e in owner._journal.entries() if e.body.get("request") == asked.id]
-                assert kinds.count("started") == 1
-                assert kinds.count("exact") == (state != "running")
+                for number, state in enumerate(STATES, 1):
+                    after = {"approved": "review", "running": "interrupted"}.get(state, state)
+                    request = until(owner, number, after)
+                    if state == "filed":
+                        request.approve(digest=request.digest)
+                        until(owner, number, "review")
+                    if state in ("filed", "approved", "review"):
+                        assert not asked[state].results["m"].done()
+                        request.release()
+                    if state == "running":
+                        with pytest.raises(errors.FailedError, match="stopped while it ran"):
+                            asked[state].results["m"].get(30)
+                    else:
+                        assert asked[state].results["m"].get(30) == sum(i % 90 for i in range(1000)) + number
+                    kinds = [e.kind for e in owner._journal.entries() if e.body.get("request") == asked[state].id]
+                    assert kinds.count("started") == 1
+                    assert kinds.count("exact") == (state != "running")
                 assert owner.audit.verify()
             finally:
                 owner.stop()

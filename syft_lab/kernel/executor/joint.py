@@ -244,6 +244,20 @@ class Joint(Runner):
             fixed.party.receive(other, (1,), torch.uint8)
         return memoryview(b"" if held.why else as_bytes(part.cpu()).numpy())
 
+    def hand(self, owner: int, to: int, size: int, data: memoryview | None) -> memoryview:
+        """Bytes that one owner hands to another over their link; the third sees nothing of them. Gives them at the other.
+
+        They begin with a 1, or a 0 where there is nothing to be had.
+        """
+        self._turn("hand", owner, to, size)
+        party = self.fixed.party
+        if data is not None and party.index == owner:
+            party.send(to, torch.frombuffer(bytearray(data), dtype=torch.uint8))
+        if party.index != to:
+            return memoryview(b"")
+        self._room(size)
+        return memoryview(party.receive(owner, (size,), torch.uint8).cpu().numpy())
+
     def aggregate(self, number: int) -> dict[str, Any]:
         """Refused: noise on shares is not there yet."""
         raise PrivateValueError("a shared value has no release under noise: x.request(reason=…) asks its owners to open it")

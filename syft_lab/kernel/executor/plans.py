@@ -53,6 +53,10 @@ def answer(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames, tenso
         return runner.describe(facts["value"]), ()
     if do == "aggregate":
         return runner.aggregate(facts["value"]), ()
+    if do == "adopt":
+        value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
+        runner.adopt(facts["value"], facts["dtype"], facts["shape"], facts["source"], value)
+        return {"lost": ""}, ()
     if do == "stats":
         return runner.stats(), ()
     return _with_partners(runner, do, facts, frames)
@@ -74,6 +78,8 @@ def _with_partners(runner: Any, do: str, facts: Mapping[str, Any], frames: Frame
         runner.enter(facts["value"], value=value, lost=facts.get("lost", False), **about)
     elif do == "open":
         return None, [runner.open(facts["value"])]
+    elif do == "hand":
+        return None, [runner.hand(facts["owner"], facts["to"], facts["size"], memoryview(frames[0]) if frames else None)]
     return {"lost": ""}, ()
 
 

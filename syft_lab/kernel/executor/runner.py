@@ -114,6 +114,14 @@ class Runner:
         )
         self._hold(number, tensor.to(self.device), known, Made(f"dataset {name}"))
 
+    def adopt(self, number: int, dtype: str, shape: Sequence[int], source: str, value: torch.Tensor | None) -> None:
+        """Take in what another owner handed over: private, whatever it was there. None where it was lost there."""
+        self._hold(number, torch.empty(tuple(shape), dtype=DTYPES[dtype], device=self.device) if value is None
+                   else value.to(self.device), Label("private", (source,)), Made(f"{source} {list(shape)}"))  # fmt: skip
+        if value is None:
+            held = self.space.held[number]
+            held.tensor, held.why = None, f"it could not be computed at {source.partition(',')[0]}"
+
     def place(self, number: int, dtype: str, shape: Sequence[int], start: int, size: int) -> memoryview | None:
         """Where bytes of a tensor belong that `put` is about to take in; None where they don't belong, which `put` will say."""
         try:

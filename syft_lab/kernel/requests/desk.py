@@ -428,6 +428,23 @@ class Desk:
                     raise
         return self.row(request)
 
+    def moved(self, analyst: str, federation: str, to: str, sources: Iterable[str], story: str) -> None:
+        """Journal, before it happens, that a value goes to a partner as it is; an exact release of these datasets."""
+        datasets = {f"{d.name} v{d.version}": d for d in self._catalogue.all()}
+        used = [datasets[s] for s in sources]
+        body = {
+            "analyst": analyst, "federation": federation, "to": to, "code": story,
+            "data": [{"dataset": d.name, "version": d.version, "commitment": d.meta["commitment"]} for d in used],
+            "populations": sorted({d.population for d in used}),
+            "guarantee": "an exact value, which a rule of the owner's hands to a partner (no differential privacy)",
+        }  # fmt: skip
+
+        def checked(db: sqlite3.Connection) -> dict[str, Any]:
+            _check_not_suspended(db)
+            return body
+
+        self._journal.append("moved", checked)
+
     def _open_to(self, analyst: str) -> list[str]:
         """Names of the datasets that are open to an analyst now."""
         found = self._journal.read("SELECT datasets FROM analysts WHERE name = ? AND state = 'active'", analyst)

@@ -226,3 +226,38 @@ def test_what_is_allowed_is_allowed_by_a_rule_that_fits(rules, case):
         assert found.rule.verdict == "allow"
         assert judge(found.rule, case, NONE) == ""
         assert all(judge(r, case, NONE) or r.kind != case.kind or r.verdict == "allow" for r in rules)
+
+
+def shares(partners, dataset="ages", kind="share"):
+    return Case(kind, "alice", "analyst", (dataset,) if dataset else (), NOW, partners=partners)
+
+
+def test_a_rule_about_sharing_allows_these_partners_and_no_others_and_refuses_with_any_of_them():
+    allow = Rule(1, "share", dataset="ages", partners=("b", "c"))
+    assert decide([allow], shares(("b", "c")), NONE) == Allow(allow)
+    assert decide([allow], shares(("b",)), NONE) == Allow(allow)
+    assert decide([allow], shares(("b", "d")), NONE) == Ask()
+    assert decide([allow], shares(("b", "c"), "income"), NONE) == Ask()
+    assert "sharing with b and c" in judge(allow, shares(("d",)), NONE)
+    anyone = Rule(2, "share", dataset="ages")
+    refuse = Rule(3, "share", "refuse", dataset="ages", partners=("c",), why="not with c")
+    assert decide([anyone], shares(("x", "y")), NONE) == Allow(anyone)
+    assert decide([anyone, refuse], shares(("b", "d")), NONE) == Allow(anyone)
+    assert decide([anyone, refuse], shares(("b", "c")), NONE) == Refuse("not with c", refuse)
+
+
+def test_rules_about_partners_are_of_their_kind_alone_and_read_as_what_they_are():
+    rules = [
+        Rule(1, "share", dataset="ages"),
+        Rule(2, "move", dataset="ages", partners=("b",)),
+        Rule(3, "receive", partners=("a",)),
+    ]
+    assert decide(rules, shares(("b",), kind="move"), NONE) == Allow(rules[1])
+    assert decide(rules, shares(("a",), None, "receive"), NONE) == Allow(rules[2])
+    assert decide(rules, shares(("b",), None, "receive"), NONE) == Ask()
+    assert isinstance(decide(rules, asks(1, dataset="ages"), NONE), Refuse)
+    assert [str(r) for r in rules] == [
+        "rule 1: everybody may share ages with partners", "rule 2: everybody may move ages to b",
+        "rule 3: everybody may receive data from a",
+    ]  # fmt: skip
+    assert all(Rule.from_json(r.id, r.to_json()) == r for r in rules)
