@@ -8,7 +8,7 @@ PACKAGES := chromium bubblewrap libseccomp2
 EXTENSION := syft_lab/labextension/static/style.js
 SOURCES := $(shell find labextension/src labextension/style labextension/schema labextension/package.json -type f)
 
-.PHONY: demo lab test check bench pictures packages clean
+.PHONY: demo lab test check bench peers pictures packages clean
 .DELETE_ON_ERROR:
 
 demo: $(EXTENSION)
@@ -34,6 +34,13 @@ pictures: $(EXTENSION)
 bench: $(EXTENSION)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# What the benchmarks of secure computation are compared with; an environment of its own, for SPU wants numpy 1.
+peers:
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 spu==0.9.5
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps crypten==0.4.1
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check omegaconf 'onnx<2' 'pandas<2.3' 'scipy<1.14' scikit-learn future
+
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Syft Lab needs Python 3.11 or newer; found `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python lacks the venv module: on Debian and Ubuntu, install it with: sudo apt-get install python3-venv"; exit 1; }
@@ -56,4 +63,4 @@ packages:
 	else echo "For all tests, install as root:$$missing"; fi
 
 clean:
-	rm -rf .venv syft_lab/labextension labextension/lib labextension/node_modules demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .peers syft_lab/labextension labextension/lib labextension/node_modules demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

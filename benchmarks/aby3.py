@@ -2,8 +2,8 @@
 memory.
 
 Each party is a process with one thread of torch; on two cores three of them compute in turns. The baseline is torch here,
-with all threads, on the numbers themselves; what peers take on other machines stands in docs/mpc.md. ``--device`` moves the
-parties' tensors.
+with all threads, on the numbers themselves; where `make peers` was run, SPU and CrypTen come after each work. ``--device``
+moves the parties' tensors.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 import torch.nn as nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmarks import peers
 from benchmarks.measure import Row
 from syft_lab.identity import Keys
 from syft_lab.mpc import party as parties
@@ -187,13 +188,23 @@ def run(rounds: int = 1, device: str = "cpu", delay_ms: float = 0.0) -> list[Row
         for pipe in pipes:
             pipe.recv()
         wanted = os.environ.get("ABY3_WORKS")
-        return [_one(name, pipes, rounds) for name in MARKS if not wanted or name.split()[0] in wanted.split(",")]
+        chosen = [name for name in MARKS if not wanted or name.split()[0] in wanted.split(",")]
+        return [row for name in chosen for row in _beside(_one(name, pipes, rounds), device == "cpu" and not delay_ms)]
     finally:
         for pipe in pipes:
             pipe.send(None)
         for worker in processes:
             worker.join(10)
             worker.terminate()
+
+
+def _beside(row: Row, alike: bool) -> list[Row]:
+    """A work's row, and one for each peer that is installed, where it works under the same conditions."""
+    rows = [row]
+    for peer in peers.there() if alike and row.what in peers.SHAPES else ():
+        theirs = peers.seconds(peer, row.what)
+        rows.append(Row(row.what, row.ours, theirs, "s", peers.PARTIES[peer][1], "", "ahead", row.ours < theirs))
+    return rows
 
 
 def _one(name: str, pipes: list[Any], rounds: int) -> Row:

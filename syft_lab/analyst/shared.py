@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LEAVE_SECONDS = 5.0
 _ALONE = (m.Ask, m.Fetch)  # what one owner may refuse without the others' losing their turn
-_AGAIN = "share the values again: x.share(federation)"
+_AGAIN = "The session in the federation is over: share the values again, x.share(federation)"
 
 
 class SharedTape(SessionTape):
@@ -254,6 +254,7 @@ class _Joint:
                 return
         said = _of(self._tape.lanes[index].owner, error)
         if not self._alone or isinstance(error, PartnerError | StalePointerError | ConnectError):
+            said = type(said)(f"{said}. {_AGAIN}")
             self._tape.end(said)
         with self._lock:
             if not self.future.done():

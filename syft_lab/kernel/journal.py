@@ -112,6 +112,13 @@ class Journal:
     def __len__(self) -> int:
         return len(self._tree)
 
+    def size_with(self, seq: int) -> int:
+        """How many entries there are, that at ``seq`` among them: readers see it a moment before it is counted here."""
+        if len(self._tree) <= seq:
+            with self._lock:  # whoever is writing it holds this
+                pass
+        return len(self._tree)
+
     @property
     def head(self) -> Head:
         """The newest signed head."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from syft_lab import canonical, values
 from syft_lab.cell import Cell, Use
-from syft_lab.errors import RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.errors import FailedError, RefusedError, StalePointerError, UsageError, WireError
 from syft_lab.identity import Keys
 from syft_lab.kernel import policy
 from syft_lab.kernel.catalogue import Catalogue
@@ -260,6 +260,8 @@ class Partners:
         """The part of a value that this owner has, asked for: it is kept as it is now, and the owner decides about it."""
         terms = self._terms(analyst, seat)
         found, _ = seat.call("describe", {"value": message.value})
+        if found["label"]["kind"] == "public" and found["lost"]:  # alike at all parties
+            raise FailedError(found["lost"])
         if found["label"]["kind"] == "public":
             raise UsageError("this value is made of your own data: x.get() brings it back")
         _, frames = seat.call("open", {"value": message.value})  # whatever comes of it here: the partners do it too

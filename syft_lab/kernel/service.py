@@ -570,7 +570,7 @@ class Service:
 
     def _prove(self, entry: Entry, held: int = 0) -> Receipt:
         """The receipt for an entry under the newest head, continuing the head of size ``held``."""
-        size = len(self._journal)
+        size = self._journal.size_with(entry.seq)
         head = self._journal.head_at(size)
         previous = self._journal.head_at(held) if 0 < held <= size else None
         continuation = self._journal.continuation(previous, size) if previous else ()

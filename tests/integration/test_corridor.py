@@ -262,9 +262,9 @@ def test_assign_fillna_dropna_and_friends_reach_the_owner(session, patients):
     kept = patients.groupby("patient_id").head(3)
     frame = session["patients"]
     filled = frame.fillna({"los_days": 0.0}).los_days.count().release(epsilon=0.5)
-    assert abs(filled.value - len(kept)) < 12 * 3
+    assert abs(filled.value - len(kept)) < 100  # sixteen times the noise's scale
     present = frame.dropna("los_days").count().release(epsilon=0.4)
-    assert abs(present.value - kept.los_days.notna().sum()) < 15 * 3
+    assert abs(present.value - kept.los_days.notna().sum()) < 120
 
 
 def test_rows_are_public_only_where_the_owner_said_so(owner, session, patients, terms):

@@ -223,9 +223,9 @@ def test_a_partnership_ends_with_its_time_and_can_be_asked_for_again(virtual):
         owner.host._journal.clock = lambda: datetime.now(UTC) + timedelta(days=3)
     with pytest.raises(errors.LabError, match="its time is over: lab.federation"):
         torch.ones(3).fix_prec().share(three)
-    assert "expired" in [owner.host.requests[0].state for owner in virtual]  # whoever was asked first
     again = lab.federation(*virtual, days=2)
     assert again.id == three.id
+    assert [owner.host.requests.number(1).state for owner in virtual] == ["expired"] * 3
     approve(virtual)
     close(torch.ones(3).fix_prec().share(again.wait(10)).get(), torch.ones(3))
 
@@ -357,6 +357,11 @@ def test_what_shares_can_not_do_is_said_where_it_is_written(trio, group):
         torch.ones(3).send(trio.sessions[0]).share(group)
     with pytest.raises(errors.UsageError, match="your own data"):
         s.request(reason="a test")
+    too_large = ages.share(group) * torch.full((4,), 5000.0)  # a constant that all three know, and refuse alike
+    with pytest.raises(errors.FailedError, match="below 4096"):
+        too_large.request(reason="a test")
+    with pytest.raises(errors.FailedError, match="below 4096"):
+        (s * torch.tensor([1.0, 2.0, 5000.0])).get()
     close((s + 1).get(), s.get() + 1)  # and the session goes on
 
 

@@ -238,6 +238,8 @@ class Desk:
     def propose(self, analyst: Analyst, request: str, partnership: Partnership) -> Row:
         """Take in that this owner should be in a federation; the same terms again are the same request, while they hold."""
         analyst.need("file")
+        with contextlib.suppress(RefusedError):
+            self.joined(analyst.name, partnership.id)  # what is over is over
         open_now = (*UNDECIDED, "joined")
         found = self._journal.read(
             f"SELECT {_COLUMNS} FROM requests WHERE analyst = ? AND digest = ? AND state IN ({_marks(open_now)})",

@@ -4,6 +4,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -291,3 +293,35 @@ print("alive")
 def test_a_journal_that_is_closed_while_others_read_it_refuses_them_and_does_not_crash(tmp_path):
     ran = subprocess.run([sys.executable, "-c", CLOSED_WHILE_READ, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert (ran.returncode, ran.stdout.strip()) == (0, "alive"), ran.stderr[-2000:]
+
+
+def test_an_entry_that_readers_see_already_is_counted_before_it_is_proved(journal, keys, monkeypatch):
+    """Between its commit and the writer's own count."""
+    committed, go_on, tree = threading.Event(), threading.Event(), journal._tree
+
+    class Slow:
+        def append(self, leaf):
+            committed.set()
+            assert go_on.wait(20)
+            tree.append(leaf)
+
+        def __len__(self):
+            return len(tree)
+
+        def __getattr__(self, name):
+            return getattr(tree, name)
+
+    assert journal.read("SELECT max(seq) FROM log") == [(0,)]  # this thread has a reader
+    monkeypatch.setattr(journal, "_tree", Slow())
+    with ThreadPoolExecutor(2) as pool:
+        written = pool.submit(journal.append, "opened", {"owner": "o"})
+        assert committed.wait(20)
+        assert journal.read("SELECT max(seq) FROM log") == [(1,)]
+        counted = pool.submit(journal.size_with, 1)
+        assert not counted.done()
+        go_on.set()
+        entry, size = written.result(20), counted.result(20)
+    assert size == 2
+    assert merkle.verify_inclusion(
+        merkle.leaf_hash(entry.data), 1, size, journal.inclusion(1, size), bytes.fromhex(journal.head_at(size).root)
+    )
