@@ -185,17 +185,19 @@ class RemoteRequest:
             hear(self)
 
     def __repr__(self) -> str:
-        return f"<{self.progress}; returns {', '.join(self.returns)}>"
+        returns = f"; returns {', '.join(self.returns)}" if self.returns else ""  # a partnership returns nothing
+        return f"<{self.progress}{returns}>"
 
     def _repr_html_(self) -> str:
         cell = self.facts["cell"]
+        reads = ", ".join(f"{u.dataset} v{u.version}" for u in map(use_from_json, cell["use"]))
         pairs = [
             ("state", STATES.get(self.state, self.state)),
             *([("why", self.why)] if self.why else []),
             *([("error", self.error)] if self.error else []),
             *([("follows", f"request {self.follows}")] if self.follows else []),
-            ("reads", ", ".join(f"{u.dataset} v{u.version}" for u in map(use_from_json, cell["use"]))),
-            ("returns", ", ".join(cell["returns"])),
+            *([("reads", reads)] if reads else []),
+            *([("returns", ", ".join(cell["returns"]))] if cell["returns"] else []),
             ("reason", cell["reason"] or "none given"),
             ("filed", _age(self.facts["filed"])),
             ("digest", self.digest),

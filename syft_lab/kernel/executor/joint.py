@@ -33,7 +33,7 @@ from syft_lab.plans import Plan
 from syft_lab.spec import Spec, as_bytes
 
 COMPARED = 32  # bits in which differences of numbers lie
-MEET_SECONDS = 20.0
+MEET_SECONDS, MAX_STORY = 20.0, 48 << 10
 
 
 class Joint(Runner):
@@ -45,7 +45,7 @@ class Joint(Runner):
         self._index, self._names = 0, tuple[str, ...]()
         self._fixed: Fixed | None = None
         self._addresses: dict[int, str] = {}
-        self._stories: list[str] = []
+        self._stories: list[tuple[Made, str]] = []  # how this owner's own values came to be
 
     # Coming together
 
@@ -108,9 +108,9 @@ class Joint(Runner):
                 whole, why = torch.zeros(tuple(shape), dtype=torch.int64, device=self.device), f"it was not shared: {error}"
         self._room(2 * 8 * math.prod(shape))
         shared = enter(fixed.party, owner, whole, shape)
-        if story:
-            self._stories.append(story)
         made = Made(f"shared by {source} {list(shape)}")
+        if story:
+            self._stories.append((made, story))
         self._share(number, shared, Label("private", (source,)), made, why)
 
     def deal(self, number: int, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
@@ -169,6 +169,8 @@ class Joint(Runner):
         """Run one step: shares tell nothing of values, so what fails says so."""
         kind, past = step.kind, tuple([values[n].made for n in step.reads])
         why = next((values[n].why for n in step.reads if values[n].why), "")
+        if any(values[n].tensor is None for n in step.reads):
+            raise FailedError(why)
         try:
             seed = None if step.seed is None else seeds[step.seed]
             found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
@@ -206,14 +208,29 @@ class Joint(Runner):
 
     def describe(self, number: int) -> dict[str, Any]:
         """See `Runner.describe`; with how this owner's own values came to be."""
-        found, fixed = super().describe(number), self.fixed
+        found, fixed, made = super().describe(number), self.fixed, self._get(number).made
         others = [n for i, n in enumerate(self._names) if i != self._index]
         head = [
             f"# A value that {', '.join(self._names)} computed together on shares, {fixed.f} bits after the point.",
             "# What leaves here is one of its three parts: numbers that look random, and are of no use without the others.",
             f"# With the parts of {' and '.join(others)}, each let go by its owner, it is this value, exactly:",
         ]
-        return {**found, "code": "\n".join([*head, *self._stories, found["code"]])}
+        code = "\n".join([*head, *self._told(made), found["code"]])
+        if len(code) > MAX_STORY:
+            code = f"{code[:MAX_STORY]}\n# and more: it is longer than a request"
+        return {**found, "code": code}
+
+    def _told(self, made: Made) -> list[str]:
+        """How the owner's own values came to be, of which this was made; all of them, where that is no longer known."""
+        seen: set[int] = set()
+        todo, cut = [made], False
+        while todo:
+            one = todo.pop()
+            if id(one) not in seen:
+                seen.add(id(one))
+                cut = cut or one.text.startswith("earlier steps")
+                todo += one.past or ()
+        return [story for source, story in self._stories if cut or id(source) in seen]
 
     def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
         """Bytes of a public value; of shares of the analyst's own, this party's part as int64."""

@@ -120,11 +120,15 @@ class Here:
             )
 
     def close(self) -> None:
-        """See `Host`."""
+        """See `Host`. What runs just now is let finish first: another thread must not take its sockets away."""
+        threading.Thread(target=self._end, name="syft-close", daemon=True).start()
+
+    def _end(self) -> None:
         from syft_lab.kernel.executor.runner import Space
 
-        self._runner.close()
-        self._runner.space = Space()
+        with self._lock:
+            self._runner.close()
+            self._runner.space = Space()
 
 
 class Child:
