@@ -75,6 +75,8 @@ class ZmqLink:
 
     def send(self, head: bytes, body: memoryview) -> None:
         """See `party.Link`."""
+        if self._broken:  # the socket may not have heard of it yet
+            raise PartnerError(_GONE)
         parts = [body[at : at + PART] for at in range(0, body.nbytes, PART)]
         try:
             self._socket.send_multipart([head, *parts], copy=False)
