@@ -2,6 +2,7 @@
 import type { Cell, CodeCell } from '@jupyterlab/cells';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import { ownerOf } from './remote.js';
+import { soon } from './state.js';
 import type { Workbench } from './state.js';
 import type { IMine, ISession } from './views.js';
 import { hue, visible } from './text.js';
@@ -36,7 +37,7 @@ export function mark(panel: NotebookPanel, bench: Workbench, wanted: () => boole
   const touch = () => {
     if (due) return;
     due = true;
-    requestAnimationFrame(draw);
+    soon(draw);
   };
   panel.content.modelContentChanged.connect(touch);
   panel.content.activeCellChanged.connect(touch);

@@ -10,6 +10,7 @@ import { plain, visible } from './text.js';
 const AT_ONCE = 3;
 const TELL_MS = 500;
 const QUIET_MS = 10_000;
+const FRAME_MS = 500;
 
 /** Something a person should hear of once. `key` is the same in every window and widget that tells of it. */
 export interface INews {
@@ -18,6 +19,23 @@ export interface INews {
   kind: 'ask' | 'good' | 'bad';
   /** Of a request that waits to be decided: its number, which grows. */
   number?: number;
+}
+
+/**
+ * Do something once, with the next frame. A page in the background draws none, and a covered window may draw none either,
+ * though it says that it is visible: then a timer does it.
+ */
+export function soon(work: () => void): void {
+  const visible = typeof requestAnimationFrame === 'function' && document.visibilityState === 'visible';
+  let done = false;
+  const once = () => {
+    if (done) return;
+    done = true;
+    clearTimeout(timer);
+    work();
+  };
+  const timer = setTimeout(once, visible ? FRAME_MS : 50);
+  if (visible) requestAnimationFrame(once);
 }
 
 /** Every notebook's kernel is listened to; what the side panel shows is one of them. */
@@ -92,13 +110,10 @@ export class Workbench {
   touch(): void {
     if (this._due) return;
     this._due = true;
-    const tell = () => {
+    soon(() => {
       this._due = false;
       this._changed.emit();
-    };
-    // A page in the background draws no frames, and shows nothing.
-    if (typeof requestAnimationFrame === 'function' && document.visibilityState === 'visible') requestAnimationFrame(tell);
-    else setTimeout(tell, 50);
+    });
   }
 
   private _watch(line: Line): void {

@@ -46,6 +46,12 @@ class Dataset:
                 **{k: self.meta[k] for k in shown}, **({"tensor": self.tensor} if self.tensor else {})}  # fmt: skip
 
 
+def dataset_of(source: str) -> tuple[str, int] | None:
+    """Name and version of the dataset that a label names as a source; None for what a partner handed over."""
+    name, _, version = source.rpartition(" v")
+    return (name, int(version)) if name and version.isdecimal() else None
+
+
 class Catalogue:
     """The datasets of a journal."""
 

@@ -9,7 +9,6 @@ vouches for the key of each run; the journal; and the decision about every part 
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import socket
 import threading
@@ -22,7 +21,7 @@ from syft_lab.cell import Cell, Use
 from syft_lab.errors import FailedError, RefusedError, StalePointerError, UsageError, WireError
 from syft_lab.identity import Keys
 from syft_lab.kernel import policy
-from syft_lab.kernel.catalogue import Catalogue
+from syft_lab.kernel.catalogue import Catalogue, dataset_of
 from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.requests.desk import Desk, Row
 from syft_lab.kernel.rulebook import Rulebook
@@ -270,8 +269,8 @@ class Partners:
         data = bytes(frames[0])
         blob = values.of_tensor("value", as_array(data, "int64", found["shape"])) if not found["lost"] else b""
         own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
-        uses = [u.rpartition(" v") for u in dict.fromkeys(u for s in own for u in s.split(", "))]
-        cell = Cell(found["code"], tuple(Use(n, int(v)) for n, _, v in uses), ("value",), {}, message.reason)
+        uses = [d for u in dict.fromkeys(u for s in own for u in s.split(", ")) if (d := dataset_of(u)) is not None]
+        cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
         return self._desk.file(
             analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]), federation=terms.id
         )
@@ -299,10 +298,10 @@ _SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "complex64": 
 
 def _dataset(source: str) -> tuple[str, int]:
     """Name and version of a dataset that a value came from; raises RefusedError for what a partner handed over."""
-    found = re.fullmatch(r"(.+) v(\d+)", source)
+    found = dataset_of(source)
     if found is None:
         raise RefusedError(f"this value came from {source.partition(',')[0]}, whose owner let it come here and no further")
-    return found[1], int(found[2])
+    return found
 
 
 def _resolved(host: str) -> str:

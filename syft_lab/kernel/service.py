@@ -29,7 +29,7 @@ from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabE
 from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel import exports, policy, release
-from syft_lab.kernel.catalogue import Catalogue, Dataset
+from syft_lab.kernel.catalogue import Catalogue, Dataset, dataset_of
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import Ledger, Question
 from syft_lab.kernel.partners import Partners
@@ -389,8 +389,10 @@ class Service:
         cost = _cost(message.epsilon, message.delta)
         found, _ = seat.call("aggregate", {"value": message.value})
         (source,) = found["label"]["sources"]
-        name, _, version = source.rpartition(" v")
-        dataset = self._catalogue.find(analyst, name, int(version))
+        named = dataset_of(source)
+        if named is None:
+            raise RefusedError("only aggregates of datasets of this owner leave under noise")
+        dataset = self._catalogue.find(analyst, *named)
         question = Question(
             message.request, analyst.name, dataset.name, dataset.version, dataset.population, found["digest"], cost, REPLACE
         )
@@ -460,10 +462,8 @@ class Service:
         if not found["lost"]:
             _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": 1 << 62, "private": True})
             blob = values.of_tensor("value", as_array(bytes(frames[0]), found["dtype"], found["shape"]))
-        uses = [
-            s.rpartition(" v") for s in found["label"]["sources"] if re.fullmatch(r".+ v\d+", s)
-        ]  # a partner handed those over
-        cell = Cell(found["code"], tuple(Use(n, int(v)) for n, _, v in uses), ("value",), {}, message.reason)
+        uses = [d for s in found["label"]["sources"] if (d := dataset_of(s)) is not None]
+        cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
         row = self._desk.file(analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]))
         if new and row.state == "filed":

@@ -260,7 +260,7 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     assert panel(page).evaluate("n => n.scrollWidth <= n.clientWidth + 1"), "nothing is wider than the panel"
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:inbox')")
     listed = page.locator(".syft-Inbox-List > li")
-    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length === 500", timeout=20_000)
+    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length === 500", timeout=20_000, polling=100)
     page.get_by_role("article", name="request 500").wait_for(timeout=20_000)
     page.locator(".syft-Inbox-List").focus()
     for key in "xjxjx":
@@ -272,7 +272,7 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     bulk.get_by_label("reason for all denials").fill("not this month")
     bulk.get_by_role("button", name="Deny them").click()
     page.locator(".syft-Inbox-Detail .syft-Notice", has_text="3 requests denied").wait_for(timeout=60_000)
-    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", timeout=20_000)
+    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", timeout=20_000, polling=100)
     page.set_viewport_size({"width": 700, "height": 900})
     book.shot("inbox-wide-narrow")
     book.theme(dark=True)

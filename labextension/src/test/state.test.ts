@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Workbench, decisions, gaugeOf, status, waiting } from '../state.js';
+import { Workbench, decisions, gaugeOf, soon, status, waiting } from '../state.js';
 import type { INews } from '../state.js';
 import { Kernel, settled } from './kernel.js';
 
@@ -119,4 +119,29 @@ test('a thousand events are told a few times', async () => {
   assert.ok(told >= 1 && told <= 3, `${told}`);
   assert.equal(bench.owner!.events[0]![0], '999');
   kernel.disposed.emit();
+});
+
+test('what waits for a frame is done once, and also where no frame comes', async () => {
+  const page = (globalThis as any).document;
+  page.visibilityState = 'visible';
+  let frame = () => undefined as void;
+  (globalThis as any).requestAnimationFrame = (work: () => void) => {
+    frame = work;
+  };
+  try {
+    let done = 0;
+    soon(() => done++);
+    await told(); // a covered window: no frame came
+    assert.equal(done, 1);
+    frame();
+    assert.equal(done, 1);
+    soon(() => done++);
+    frame();
+    assert.equal(done, 2);
+    await told();
+    assert.equal(done, 2);
+  } finally {
+    page.visibilityState = 'hidden';
+    delete (globalThis as any).requestAnimationFrame;
+  }
 });
