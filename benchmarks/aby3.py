@@ -203,7 +203,8 @@ def _beside(row: Row, alike: bool) -> list[Row]:
     rows = [row]
     for peer in peers.there() if alike and row.what in peers.SHAPES else ():
         theirs = peers.seconds(peer, row.what)
-        rows.append(Row(row.what, row.ours, theirs, "s", peers.PARTIES[peer][1], "", "ahead", row.ours < theirs))
+        label = peers.PARTIES[peer][1] + ("" if theirs == theirs else "; it came to no end here, so nothing is compared")
+        rows.append(Row(row.what, row.ours, theirs, "s", label, "", "ahead", row.ours < theirs))  # never ahead of no figure
     return rows
 
 
