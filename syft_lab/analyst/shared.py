@@ -56,12 +56,19 @@ class SharedTape(SessionTape):
 
     def begin(self) -> SharedTape:
         """Have the parties come together; gives itself. Raises what an owner refuses with, or PartnerError."""
-        terms = self.federation.terms
-        gathered = self.ask_all([m.Gather(self.space, 0, terms.id)] * len(self.lanes), m.Gathered)
-        offers = canonical.dumps([canonical.loads(reply.offer) for reply in gathered])
-        self.ask_all([m.Meet(self.space, 0, offers)] * len(self.lanes), m.Ran)
-        self.ask_all([m.Join(self.space, 0)] * len(self.lanes), m.Ran)
+        try:
+            self._come_together()
+        except BaseException:  # an interrupt too: no owner is left with a party that waits
+            self.end(StalePointerError("the parties did not come together"))
+            raise
         return self
+
+    def _come_together(self) -> None:
+        terms, count = self.federation.terms, len(self.lanes)
+        gathered = self.ask_all([m.Gather(self.space, 0, terms.id)] * count, m.Gathered)
+        offers = canonical.dumps([canonical.loads(reply.offer) for reply in gathered])
+        self.ask_all([m.Meet(self.space, 0, offers)] * count, m.Ran)
+        self.ask_all([m.Join(self.space, 0)] * count, m.Ran)
 
     # Recording
 

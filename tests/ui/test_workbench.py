@@ -8,6 +8,8 @@ import pytest
 
 import syft_lab as lab
 from syft_lab import errors
+from syft_lab.identity import Keys
+from syft_lab.partnership import Member, Partnership
 
 from .jupyter import Notebook
 from .test_widgets import CODE, PUBLISH, TABLE, cell, host, item
@@ -312,6 +314,16 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
         page.keyboard.type("one version is enough")
         page.keyboard.press("Enter")
         second.get_by_text("denied by owner").wait_for(timeout=20_000)
+        partners = [Member(n, Keys.generate().public.signing) for n in ("a-clinic-with-quite-a-long-name", "bank-c")]
+        session.propose(Partnership((Member("differ", session.signing), *partners), "readmissions over three places"))
+        page.locator("#syft-request-3").click(timeout=20_000)
+        third = page.get_by_role("article", name="request 3")
+        third.get_by_text("one alone learns nothing").wait_for(timeout=20_000)
+        book.shot("inbox-wide-partnership")
+        clean(page, ".syft-Inbox")
+        third.get_by_role("button", name="Take part").click()
+        third.get_by_role("button", name="Leave the federation").click(timeout=20_000)
+        third.get_by_text("you no longer take part").wait_for(timeout=20_000)
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:history')")
     plot = page.get_by_role("img", name="clinic-2024: ε 0.6 of 3 spent in 3 questions")
     plot.locator(".main-svg").first.wait_for(timeout=40_000)
