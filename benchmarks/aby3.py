@@ -45,10 +45,11 @@ K = 32
 def mean_of_clients(x: Share) -> Share:
     """Clients belong to the owners in turn; what is shared is each one's vector, and the mean is opened."""
     fixed = x.fixed
-    total = Shared(torch.zeros(WEIGHTS, dtype=torch.int64), torch.zeros(WEIGHTS, dtype=torch.int64))
+    device = fixed.party.device
+    total = Shared(*(torch.zeros(WEIGHTS, dtype=torch.int64, device=device) for _ in "ab"))
     for client in range(CLIENTS):
         owner = client % parties.PARTIES
-        mine = torch.full((WEIGHTS,), client << fixed.f) if fixed.party.index == owner else None
+        mine = torch.full((WEIGHTS,), client << fixed.f, device=device) if fixed.party.index == owner else None
         add_to(total, enter(fixed.party, owner, mine, (WEIGHTS,)))
     opened = reveal(fixed.party, total)
     mean = sharing.decode(opened, fixed.f) / CLIENTS

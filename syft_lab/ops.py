@@ -45,7 +45,7 @@ REDUCTIONS = frozenset(
     "softmax log_softmax _safe_softmax renorm trace cummaxmin_backward glu glu_backward diff dist".split()
 )
 SHAPES = frozenset(
-    "view _unsafe_view reshape _reshape_alias permute transpose t expand squeeze unsqueeze select slice split "
+    "view _unsafe_view reshape permute transpose t expand squeeze unsqueeze select slice split "
     "split_with_sizes unsafe_split unsafe_split_with_sizes unbind cat stack flip roll repeat constant_pad_nd "
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d "
     "reflection_pad1d_backward reflection_pad2d_backward replication_pad1d_backward replication_pad2d_backward "

@@ -7,6 +7,7 @@ import time
 import torch
 
 import syft_lab as lab
+from tests.devices import GPU
 
 NAMES = ("hospital-a", "hospital-b", "hospital-c")
 AGES, INCOME = torch.rand(60, 4), torch.rand(60, 4)
@@ -16,7 +17,7 @@ class Trio:
     """``owners`` and the analyst's ``sessions`` at them. ``accept`` does what the owners do in their inboxes."""
 
     def __init__(self, folder):
-        self.owners = [lab.Owner.start(n) for n in NAMES]
+        self.owners = [lab.Owner.start(n, device=d) for n, d in zip(NAMES, (GPU or "cpu", "cpu", GPU or "cpu"), strict=True)]
         for owner, tensor, name in zip(self.owners, (AGES, INCOME), ("ages", "income"), strict=False):
             owner.publish(tensor, name, bounds=(0, 1), privacy_unit="row", rows_public=True, budget=lab.Budget(3.0))
             owner.publish(tensor, "late", population=name, bounds=(0, 1), privacy_unit="row", rows_public=True)

@@ -13,6 +13,7 @@ from syft_lab.mpc.share import Share
 
 NAMES = ("alice", "bob", "carol")
 FRACTION, K = sharing.FRACTION, 32
+DEVICE = "cpu"  # where they compute
 
 
 def run(work, *inputs, wired=None, timeout=20, log=True):
@@ -23,8 +24,9 @@ def run(work, *inputs, wired=None, timeout=20, log=True):
     def one(index):
         party = None
         try:
-            party = join(index, NAMES, wired[index], timeout=timeout, log=log)
-            return work(party, *(Shared(s[index], s[(index + 1) % 3]) for s in split)), party
+            party = join(index, NAMES, wired[index], DEVICE, timeout=timeout, log=log)
+            shares = [Shared(s[index].to(DEVICE), s[(index + 1) % 3].to(DEVICE)) for s in split]
+            return here(work(party, *shares)), party
         finally:
             for link in wired[index].values():
                 link.close()
@@ -36,6 +38,16 @@ def run(work, *inputs, wired=None, timeout=20, log=True):
         raise error
     answers, parties = zip(*(f.result() for f in futures), strict=True)
     return list(answers), list(parties)
+
+
+def here(answer):
+    """The same, with its tensors on the CPU."""
+    if isinstance(answer, torch.Tensor) and not isinstance(answer, Share):
+        return answer.cpu()
+    if not isinstance(answer, tuple | list):
+        return answer
+    parts = [here(part) for part in answer]
+    return type(answer)(*parts) if hasattr(answer, "_fields") else type(answer)(parts)
 
 
 def opened(answers):

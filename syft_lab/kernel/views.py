@@ -223,9 +223,9 @@ def _settle(state: str) -> Callable[[sqlite3.Connection, int, Body], None]:
         for table, where, key in _both_accounts(analyst, population):
             by = _relate(db, table, where, key, relation)
             db.execute(
-                f"UPDATE {table} SET epsilon_reserved = epsilon_reserved - ?1, delta_reserved = delta_reserved - ?2,"
-                f" epsilon_spent = epsilon_spent + ?1, delta_spent = delta_spent + ?2 WHERE {where}",
-                (by * epsilon, by * delta, *key),
+                f"UPDATE {table} SET epsilon_reserved = epsilon_reserved - ?, delta_reserved = delta_reserved - ?,"
+                f" epsilon_spent = epsilon_spent + ?, delta_spent = delta_spent + ? WHERE {where}",
+                (by * epsilon, by * delta, by * epsilon, by * delta, *key),
             )
 
     return settle

@@ -127,8 +127,8 @@ class Fixed:
     def sigmoid(self, x: Shared) -> Shared:
         """1 / (1 + e^−x): of −|x|, and 1 less that where x is positive."""
         negative, minus = self._signed(x)
-        falling = self._falling(minus, EXP_HALVINGS, self.f)
-        u = plus(self.party, falling.map(lambda t: t << (FINE - self.f - 1)), 1 << (FINE - 1))  # half of 1 + e^−|x|
+        falling = self._falling(minus, EXP_HALVINGS, FINE - 1)
+        u = plus(self.party, falling, 1 << (FINE - 1))  # half of 1 + e^−|x|
         positive = truncate(self.party, self._inverse(u), FINE - self.f + 1)
         # where x < 0: 1 − positive
         turned = self.constant(positive.map(lambda t: -2 * t), 1.0)

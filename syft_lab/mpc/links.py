@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import zmq
+import zmq.utils.garbage  # with the first large message it would be looked for, where no file may be opened any more
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import parse_monitor_message
 

@@ -122,8 +122,7 @@ class Party:
 
     def bits(self, key: int, op: int, slot: int, shape: Sequence[int]) -> Tensor:
         """Uniform bytes, as uint8: bits in planes."""
-        raw = self.streams[key].bytes(op, slot, math.prod(shape))
-        return torch.from_numpy(raw).view(tuple(shape)).to(self.device)
+        return self.streams[key].bytes(op, slot, math.prod(shape), self.device).view(tuple(shape))
 
     # Messages
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
 
-import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from torch import Tensor
 
 from syft_lab.errors import LabError
+from syft_lab.mpc import aes
 
 KEY_BYTES = FRESH_BYTES = 16
 _ZEROS = bytes(1 << 20)
@@ -35,28 +38,58 @@ def run_key(shared: bytes, salts: Sequence[bytes], use: str) -> bytes:
 
 
 class Stream:
-    """Draws under one key. ``log``, where it is a set, keeps every name, and a name that comes twice is an error."""
+    """Draws under one key. ``log``, where it is a set, keeps every name, and a name that comes twice is an error.
+
+    On a CUDA device they are made there, where Triton is installed and gives AES's bytes; else here, and copied.
+    """
 
     def __init__(self, key: bytes, log: set[tuple[int, int]] | None = None) -> None:
-        self._key = algorithms.AES(key)
+        self._key = key
+        self._planes: dict[torch.device, Tensor] = {}
         self.log = log
 
-    def bytes(self, op: int, slot: int, count: int) -> np.ndarray:
+    def bytes(self, op: int, slot: int, count: int, device: torch.device | str = "cpu") -> Tensor:
         """``count`` bytes, as uint8."""
         if self.log is not None:
             if (op, slot) in self.log:
                 raise LabError(f"mask {slot} of operation {op} was drawn twice")
             self.log.add((op, slot))
-        start = op.to_bytes(4, "big") + slot.to_bytes(4, "big") + bytes(8)
-        cipher = Cipher(self._key, modes.CTR(start)).encryptor()
-        found = np.empty(count, np.uint8)
-        view = memoryview(found.data)
-        for at in range(0, count, len(_ZEROS)):
-            piece = view[at : at + len(_ZEROS)]
-            cipher.update_into(memoryview(_ZEROS)[: piece.nbytes], piece)
-        return found
+        device = torch.device(device)
+        draw = on_device(device) if device.type == "cuda" else None
+        if draw is None:
+            return _drawn(self._key, op, slot, count).to(device)
+        if device not in self._planes:
+            self._planes[device] = torch.tensor(aes.key_planes(self._key), dtype=torch.int32, device=device)
+        return draw(self._planes[device], op, slot, count)
 
-    def words(self, op: int, slot: int, shape: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
+    def words(self, op: int, slot: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Uniform int64 numbers."""
-        raw = self.bytes(op, slot, 8 * math.prod(shape))
-        return torch.from_numpy(raw.view(np.int64)).view(tuple(shape)).to(device)
+        return self.bytes(op, slot, 8 * math.prod(shape), device).view(torch.int64).view(tuple(shape))
+
+
+def _drawn(key: bytes, op: int, slot: int, count: int) -> Tensor:
+    start = op.to_bytes(4, "big") + slot.to_bytes(4, "big") + bytes(8)
+    cipher = Cipher(algorithms.AES(key), modes.CTR(start)).encryptor()
+    found = torch.empty(count, dtype=torch.uint8)
+    view = memoryview(found.numpy())
+    for at in range(0, count, len(_ZEROS)):
+        piece = view[at : at + len(_ZEROS)]
+        cipher.update_into(memoryview(_ZEROS)[: piece.nbytes], piece)
+    return found
+
+
+@cache
+def on_device(device: torch.device) -> Callable[[Tensor, int, int, int], Tensor] | None:
+    """What draws on a CUDA device (`aes_cuda.draw`), once it gave there what `cryptography` gives; None where it can't."""
+    key, op, slot, count = fresh(KEY_BYTES), 2**32 - 7, 5, 10_001
+    try:
+        from syft_lab.mpc.aes_cuda import draw
+
+        made = draw(torch.tensor(aes.key_planes(key), dtype=torch.int32, device=device), op, slot, count)
+        why = "" if torch.equal(made.cpu(), _drawn(key, op, slot, count)) else "its AES is wrong on this device"
+    except Exception as error:  # not installed, no compiler, a device that it doesn't know
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        warnings.warn(f"masks are drawn on the CPU, which is slower: Triton can't make them here ({why})", stacklevel=2)
+        return None
+    return draw

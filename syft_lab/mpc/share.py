@@ -51,9 +51,13 @@ class Share(torch.Tensor):
 
     @staticmethod
     def __new__(cls: type[Share], state: State, fixed: Fixed, dtype: torch.dtype = torch.float32) -> Share:
-        """A wrapper around shares (int64, any shape); ``dtype`` is what it says it is."""
+        """A wrapper around shares (int64, any shape); ``dtype`` is what it says it is.
+
+        It says that it is on the CPU, wherever the party computes: torch chooses operations by the device (cuDNN's batch
+        normalisation on a GPU, say), and all parties must run the same.
+        """
         own = state.of[0] if isinstance(state, Rectified) else state[0]
-        made: Share = torch.Tensor._make_wrapper_subclass(cls, own.shape, dtype=dtype, device=own.device)
+        made: Share = torch.Tensor._make_wrapper_subclass(cls, own.shape, dtype=dtype, device="cpu")
         made.state, made.fixed, made.viewed = state, fixed, False
         return made
 

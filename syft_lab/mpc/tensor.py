@@ -38,7 +38,8 @@ def _map(work: Callable[..., Tensor], moves: bool, adds: bool = False) -> Rule:
     """What is done to each share alike. What only ``moves`` entries can be done before what was put off; sums are no bools."""
 
     def on_shares(x: Share, *args: Any, memory_format: Any = None, dtype: torch.dtype | None = None) -> Share:
-        made = _mapped(x.state if moves else x.shared, lambda t: work(t, *args))
+        public = [a.to(x.fixed.party.device) if isinstance(a, Tensor) else a for a in args]
+        made = _mapped(x.state if moves else x.shared, lambda t: work(t, *public))
         share = Share(made, x.fixed, torch.int64 if x.whole and adds else x.dtype)
         return share if dtype is None else _to(share, dtype)
 
@@ -73,7 +74,8 @@ def _same(x: Share, **_: Any) -> Share:
 def _index(x: Share, indices: Sequence[Any]) -> Share:
     if any(isinstance(i, Share) for i in indices):
         raise RefusedOpError("which entries a shared condition takes is private, and so is how many: use torch.where")
-    return Share(x.shared.map(lambda t: t[tuple(slice(None) if i is None else i for i in indices)]), x.fixed, x.dtype)
+    where = tuple(slice(None) if i is None else i.to(x.fixed.party.device) for i in indices)
+    return Share(x.shared.map(lambda t: t[where]), x.fixed, x.dtype)
 
 
 @rule(aten._to_copy.default)
@@ -180,7 +182,7 @@ def _product(x: Any, y: Any, bilinear: Callable[[Tensor, Tensor], Tensor]) -> Sh
     if one.dim() == 0 and bilinear is torch.mul:
         scaled = fixed.scaled(_number(share, fixed), float(one))
         return Share(scaled, fixed)
-    number = sharing.encode(one, fixed.f).to(share.device)
+    number = sharing.encode(one, fixed.f).to(fixed.party.device)
     made = share.shared.map((lambda t: bilinear(t, number)) if share is x else lambda t: bilinear(number, t))
     return Share(made if share.whole else truncate(fixed.party, made, fixed.f), fixed)
 
@@ -264,8 +266,8 @@ def _where(condition: Any, x: Any, y: Any) -> Share:
     share = _a_share(condition, x, y)
     fixed = share.fixed
     if not isinstance(condition, Share):
-        parts = _number(x, fixed), _number(y, fixed)
-        return Share(Shared(*(torch.where(condition, a, b) for a, b in zip(*parts, strict=True))), fixed)
+        parts, public = (_number(x, fixed), _number(y, fixed)), condition.to(fixed.party.device)
+        return Share(Shared(*(torch.where(public, a, b) for a, b in zip(*parts, strict=True))), fixed)
     return Share(fixed.where(condition.shared, _number(x, fixed), _number(y, fixed)), fixed)
 
 

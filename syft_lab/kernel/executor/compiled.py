@@ -13,7 +13,7 @@ import torch
 
 from syft_lab import ops, plans
 from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
-from syft_lab.kernel.executor import provenance
+from syft_lab.kernel.executor import gpu, provenance, unchecked
 from syft_lab.plans import Node, Plan, Ref, Seed
 from syft_lab.spec import Spec, decoded, flattened, looks
 
@@ -146,6 +146,7 @@ def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
         return known[number] if placed else known[number].plain
 
     key: Any = (
+        device.type,
         node.op,
         *[_key(a, seen, loose) for a in node.args],
         *[(k, _key(v, seen, loose)) for k, v in kwargs.items() if k != "seed"],
@@ -154,7 +155,7 @@ def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
     if kind is None:
         if len(_KINDS) > MAX_KINDS:
             _KINDS.clear()
-        kind = _KINDS[key] = _kind(node, seen, loose)
+        kind = _KINDS[key] = _kind(node, seen, loose, device)
     if kind.random != (seed is not None):
         raise WireError("an operation that draws random numbers has a seed in its plan, and no other has")
     if len(kind.outs) != len(node.outs):
@@ -212,13 +213,16 @@ def _key(arg: Any, known: Callable[[int], Spec], loose: bool) -> Any:
     return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
 
 
-def _kind(node: Node, known: Callable[[int], Spec], loose: bool) -> Kind:
-    """What an operation makes of arguments that look so, by a run on meta tensors."""
+def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.device) -> Kind:
+    """What an operation makes of arguments that look so, by a run on meta tensors; how it is called on ``device``."""
     func = ops.find(node.op)
     _check_places(node, func)
     specs = [decoded(a, known, META, no_constant) for a in node.args]
     named = {k: decoded(v, known, META, no_constant) for k, v in node.kwargs.items() if k != "seed"}
+    arguments = [a.name for a in func._schema.arguments]
+    defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
     try:
+        unchecked.sizes(ops.packet(node.op), {**defaults, **dict(zip(arguments, specs, strict=False)), **named})
         outs, _ = looks(func, specs, named)
     except LabError:
         raise
@@ -230,10 +234,15 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool) -> Kind:
     size = 0 if views else sum(o.nbytes for o in outs if o is not None)
     random = ops.is_random(node.op)
     floats = any(type(a) is float for a in (*node.args, *node.kwargs.values()))
+    call = _caller(node.op, func, random, specs)
+    if ops.packet(node.op) in unchecked.PLANES:
+        call = unchecked.looked(ops.packet(node.op), arguments, call)
+    if device.type == "cuda":
+        call = gpu.fitted(node.op, func, call, device)
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
         any(o is not None and o.label.kind == "aggregate" for o in outs),
-        "" if loose and floats else _skeleton(node), _caller(node.op, func, random, specs),
+        "" if loose and floats else _skeleton(node), call,
     )  # fmt: skip
 
 

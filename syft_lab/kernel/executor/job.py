@@ -41,6 +41,8 @@ def child(fds: Sequence[int], readable: Sequence[str], threadpools: Any) -> int:
     if "plans" in spec:
         kernel = socket.socket(fileno=data[0])
         given = spec["plans"]
+        if given["kernels"]:  # what Triton compiles for a GPU is kept there
+            os.environ["TRITON_CACHE_DIR"] = given["kernels"]
         guard.enter_for_plans(spec["level"], limits["memory"], readable, given["device"] != "cpu", given["joint"])
         os.write(out, READY)
         return plans.serve(kernel, spec)

@@ -281,6 +281,8 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
             reply = ("error", [error.code, str(error)])
         except MemoryError:
             reply = ("error", [FailedError.code, "the owner's machine has not enough memory for this plan"])
+        except torch.AcceleratorError:  # a GPU's context does not survive that
+            return 1
         except Exception as fault:  # of ours; its text might hold anything
             reply = ("error", [LabError.code, f"the owner's runner met a fault ({type(fault).__name__}); tell the owner"])
         pipe.send(sock, reply, out)

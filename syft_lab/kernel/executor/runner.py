@@ -39,7 +39,8 @@ from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
 from syft_lab.spec import DTYPES, Spec, as_bytes, decoded
 
-MAX_VALUES, MAX_HISTORY, PLANS, FLOPS_A_SECOND = 200_000, 20_000, 256, 2e9
+MAX_VALUES, MAX_HISTORY, PLANS = 200_000, 20_000, 256
+FLOPS_A_SECOND = {"cpu": 2e9, "cuda": 1e12}  # what the slowest do on large operations
 LINES, COMPILED, RUNS = 400, 64, 1024
 
 
@@ -264,7 +265,7 @@ class Runner:
         """Hold a plan to the quotas; gives when it must be over. Raises FailedError."""
         if len(self.space.held) + plan.outputs > self.quota.values:
             raise FailedError(f"more than {self.quota.values} values would be held for you; let some pointers go")
-        if plan.flops / FLOPS_A_SECOND > self.quota.seconds:
+        if plan.flops / FLOPS_A_SECOND[self.device.type] > self.quota.seconds:
             raise self._late()
         self._room(plan.bytes)
         return time.monotonic() + self.quota.seconds
@@ -290,6 +291,8 @@ class Runner:
                     found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
                     for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
                         if number is not None and spec is not None:
+                            if tensor.shape != spec.shape and tensor.numel():
+                                return None
                             tensors[number] = tensor if tensor.stride() == spec.stride else _laid_out(tensor, spec)
                     for number in step.last:
                         tensors[number] = None
@@ -363,6 +366,8 @@ class Runner:
             tensor = found[i]
             if tensor is None:  # some fused operations leave out what only their own gradient reads
                 raise FailedError(f"{kind.op} gave one result less here than it should")
+            if tensor.shape != spec.shape and tensor.numel():  # labels are about the shape that it was thought to have
+                raise FailedError(f"{kind.op} gave another shape here than it should")
             if tensor.stride() != spec.stride:
                 tensor = _laid_out(tensor, spec)
             values[number] = Held(tensor, spec, made, self._grid(step, values, spec) if kind.grid else None)

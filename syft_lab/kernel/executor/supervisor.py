@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from syft_lab import canonical, values
+from syft_lab import canonical, state, values
 from syft_lab.cell import NO_RESULT, RAISED
 from syft_lab.errors import StateError, UsageError, WireError
 from syft_lab.kernel.executor import READY, levels
@@ -190,7 +190,9 @@ class Executor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        spec = {"plans": {"device": device, "joint": joint}, "level": self.level.name, "limits": asdict(limits)}
+        kernels = "" if device == "cpu" else str(state.make_private(state.home() / "kernels"))
+        given = {"device": device, "joint": joint, "kernels": kernels}
+        spec = {"plans": given, "level": self.level.name, "limits": asdict(limits)}
         lost = StateError("the process that runs plans could not be started; ask the owner")
         try:
             channel, out, log = _post(control, spec, [theirs.fileno()])

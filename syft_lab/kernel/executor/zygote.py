@@ -57,8 +57,10 @@ def preload() -> Any:
         torch = sys.modules["torch"]
         torch.set_num_threads(1)
         layer = torch.nn.Linear(2, 2)
-        layer(torch.ones(1, 2)).sum().backward()
-        torch.optim.Adam(layer.parameters()).step()
+        optimiser = torch.optim.Adam(layer.parameters())
+        if not torch.backends.cuda.is_built():  # else both look for a GPU: the driver starts a thread, and survives no fork
+            layer(torch.ones(1, 2)).sum().backward()
+            optimiser.step()
         torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2))
         for name in ("runner", "joint"):
             importlib.import_module(f"syft_lab.kernel.executor.{name}")

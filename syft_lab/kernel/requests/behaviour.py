@@ -121,7 +121,7 @@ def describe(mock: Mapping[str, Any] | None) -> str:
     if mock is None:
         return "not run yet"
     if "partnership" in mock:
-        return "nothing runs: what you would take part in is written above"
+        return "nothing runs: read what you would take part in"
     if "value" in mock:
         what = ", ".join(map(_shape, mock["outputs"])) or "no value"
         return f"nothing runs: it asks for a value of a plan as it was then, {what}" + (

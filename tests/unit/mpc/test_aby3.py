@@ -62,7 +62,7 @@ def test_truncation_has_no_bias_and_is_exact_where_it_can_be():
     assert set(found.tolist()) == {-5, -4}
     assert (found == -4).double().mean().item() == pytest.approx(0.25, abs=0.003)  # seven standard deviations
     even = torch.arange(1 << 18)  # half of them odd; the lowest bits of their shares, times 2^17, are no random ones
-    for shares in (lambda p, x: x.map(lambda t: t << 17), lambda p, x: constant(p, even << 17)):
+    for shares in (lambda p, x: x.map(lambda t: t << 17), lambda p, x: constant(p, even.to(p.device) << 17)):
         answers, _ = run(lambda p, x, shares=shares: truncate(p, shares(p, x), 18), even)
         assert (opened(answers) - even / 2).mean().abs() < 0.01
     answers, _ = run(lambda p, x: truncate(p, x, 18), z - (1 << 16))
@@ -142,7 +142,7 @@ def test_each_party_enters_and_all_open():
     xs = [anything(4, 3) for _ in range(3)]
 
     def work(party):
-        made = [enter(party, owner, xs[owner] if party.index == owner else None, (4, 3)) for owner in range(3)]
+        made = [enter(party, owner, xs[owner].to(party.device) if party.index == owner else None, (4, 3)) for owner in range(3)]
         return made, [reveal(party, m) for m in made]
 
     answers, _ = run(work)

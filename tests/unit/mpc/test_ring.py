@@ -54,6 +54,15 @@ def test_both_ways_give_the_same(native, monkeypatch):
     assert ring.matmul(a[:, :, :0], b[:, :0]).eq(0).all()
 
 
+def test_a_device_multiplies_exactly(device):
+    a, b = (torch.randint(-(2**63), 2**63 - 1, shape) for shape in ((2, 130, 1500), (2, 1500, 70)))
+    assert torch.equal(ring.matmul(a.to(device), b.to(device)).cpu(), a @ b)
+    assert torch.equal(ring.matmul(a[0].to(device), b[0].to(device)).cpu(), a[0] @ b[0])
+    x, w = torch.randint(-(2**63), 2**63 - 1, (2, 70, 9, 11)), torch.randint(-(2**63), 2**63 - 1, (6, 35, 3, 3))
+    made = ring.conv2d(x.to(device), w.to(device), (2, 1), (1, 1), (1, 1), 2).cpu()
+    assert torch.equal(made, F.conv2d(x, w, None, (2, 1), (1, 1), (1, 1), 2))
+
+
 @pytest.mark.parametrize(("stride", "padding", "dilation", "groups"), [
     ((1, 1), (0, 0), (1, 1), 1), ((2, 1), (1, 2), (1, 2), 2), ((3, 2), (2, 1), (2, 1), 4)])  # fmt: skip
 def test_convolutions_are_those_of_torch_modulo_the_ring(stride, padding, dilation, groups):

@@ -1,0 +1,195 @@
+"""What torch takes on trust: sizes and places that its own code gives to an operation, and a plan need not.
+
+Kernels of gradients, and some that fuse several steps, go by the size of one argument and read another without looking at its
+own; some write to places that are values. An analyst who gives them others would read or write memory next to a tensor, where
+private data lies. So sizes are compared before anything runs, and places each time. `tests/attacks/test_memory.py` looks for
+such operations, with arguments that end where memory does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, broadcast_shapes
+
+Shape = tuple[int, ...]
+Given = Mapping[str, Any]  # arguments by name; what has a shape is a tensor, or how one looks
+Pair = tuple[Any, Any]  # what must be equal
+
+
+# Gradients of max-pooling write to places in planes of so many dimensions.
+PLANES = {f"{name}{dims}d{end}_backward": dims for dims in (2, 3)
+          for name, end in (("max_pool", "_with_indices"), ("adaptive_max_pool", ""))}  # fmt: skip
+
+
+def sizes(name: str, given: Given) -> None:
+    """Raises ValueError where arguments of an operation don't belong together."""
+    rule = _SIZES.get(name)
+    if rule is not None:
+        for found, due in rule(given):
+            if found is not None and found != due:
+                raise ValueError(f"{name} was given sizes that don't belong together: {list(found)} in place of {list(due)}")
+
+
+def _of(given: Given, name: str) -> Shape | None:
+    value = given.get(name)
+    return None if value is None else tuple(value.shape)
+
+
+def _shape(given: Given, name: str) -> Shape:
+    return tuple(given[name].shape)
+
+
+def _count(shape: Shape | None) -> Shape | None:
+    return None if shape is None else (math.prod(shape),)
+
+
+def _channels(*names: str) -> Callable[[Given], Iterator[Pair]]:
+    """Batch normalisation: a number for each channel; those of a batch may be missing where running ones are used."""
+
+    def rule(given: Given) -> Iterator[Pair]:
+        of = _shape(given, "input")
+        for name in names:
+            shape = _of(given, name)
+            if not (name.startswith("save") and shape == (0,) and not given.get("train")):
+                yield shape, of[1:2]
+        yield _of(given, "grad_out"), of
+
+    return rule
+
+
+def _last(given: Given) -> Iterator[Pair]:
+    """Normalisation over the last dimensions."""
+    of, over = _shape(given, "input"), tuple(given["normalized_shape"])
+    rows = of[: len(of) - len(over)]
+    yield of[len(rows) :], over
+    yield _of(given, "grad_out"), of
+    for name in ("weight", "bias"):
+        yield _of(given, name), over
+    for name in ("mean", "rstd"):
+        yield _count(_of(given, name)), (math.prod(rows),)
+
+
+def _attention(given: Given) -> Iterator[Pair]:
+    query, key, value = (_shape(given, n) for n in ("query", "key", "value"))
+    yield (len(query), len(key), len(value)), (4, 4, 4)
+    yield key, (*query[:2], key[2], query[3])
+    yield value, key
+    for name in ("grad_out", "out"):
+        yield _of(given, name), query
+    yield _of(given, "logsumexp"), query[:3]
+    mask = _of(given, "attn_mask")
+    if mask is not None:
+        yield broadcast_shapes(mask, (*query[:3], key[2])), (*query[:3], key[2])
+
+
+def _weight_norm(given: Given) -> Iterator[Pair]:
+    of = _shape(given, "v" if "v" in given else "saved_v")
+    dim = given.get("dim", 0) % max(1, len(of))
+    yield (dim in (0, len(of) - 1),), (True,)
+    yield _of(given, "grad_w"), of
+    for name in ("g", "saved_g", "saved_norms"):
+        yield _count(_of(given, name)), of[dim : dim + 1]
+
+
+def _distances(given: Given) -> Iterator[Pair]:
+    a, b = _shape(given, "x1"), _shape(given, "x2")
+    due = (*broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-2])
+    yield b[-1:], a[-1:]
+    yield _of(given, "cdist"), due
+    yield _of(given, "grad"), due
+
+
+def _pairs(given: Given) -> Iterator[Pair]:
+    rows = _shape(given, "self")[0]
+    for name in ("grad", "pdist"):
+        yield _of(given, name), (rows * (rows - 1) // 2,)
+
+
+def _like(name: str, *others: str) -> Callable[[Given], Iterator[Pair]]:
+    return lambda given: ((_of(given, other), _shape(given, name)) for other in others)
+
+
+def _pooled(dims: int) -> Callable[[Given], Iterator[Pair]]:
+    """The gradient of a pooling has the same planes as what was pooled."""
+
+    def rule(given: Given) -> Iterator[Pair]:
+        of, grad = _shape(given, "self"), _shape(given, "grad_output")
+        yield grad[:-dims], of[:-dims]
+        yield (len(grad),), (len(of),)
+        yield _of(given, "indices"), grad
+
+    return rule
+
+
+def _padded(given: Given) -> Iterator[Pair]:
+    of, padding = list(_shape(given, "self")), list(given["padding"])
+    for i in range(len(padding) // 2):
+        of[-1 - i] += padding[2 * i] + padding[2 * i + 1]
+    yield _shape(given, "grad_output"), tuple(of)
+
+
+def _windows(given: Given) -> Iterator[Pair]:
+    of, size, step = list(given["input_sizes"]), given["size"], given["step"]
+    dim = given["dim"] % len(of) if of else 0
+    of[dim] = (of[dim] - size) // step + 1
+    yield _shape(given, "grad_in"), (*of, size)
+
+
+def _grid(given: Given) -> Iterator[Pair]:
+    of, grid = _shape(given, "input"), _shape(given, "grid")
+    yield _shape(given, "grad_output"), (*of[:2], *grid[1:-1])
+    yield (grid[0], grid[-1], len(grid)), (of[0], len(of) - 2, len(of))
+
+
+def _half(given: Given) -> Iterator[Pair]:
+    of = list(_shape(given, "self"))
+    of[given["dim"]] //= 2
+    yield _shape(given, "grad_output"), tuple(of)
+
+
+_RUNNING = ("weight", "bias", "running_mean", "running_var")
+_SIZES: dict[str, Callable[[Given], Iterator[Pair]]] = {
+    **dict.fromkeys(("_native_batch_norm_legit", "_native_batch_norm_legit_functional",
+                     "_native_batch_norm_legit_no_training", "native_batch_norm"), _channels(*_RUNNING)),
+    "native_batch_norm_backward": _channels(*_RUNNING, "save_mean", "save_invstd"),
+    **dict.fromkeys(("native_layer_norm", "native_layer_norm_backward", "_fused_rms_norm", "_fused_rms_norm_backward"), _last),
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_flash_attention_for_cpu_backward": _attention,
+    "_weight_norm_interface": _weight_norm, "_weight_norm_interface_backward": _weight_norm,
+    "_cdist_backward": _distances, "_pdist_backward": _pairs,
+    "_softmax_backward_data": _like("output", "grad_output"), "_log_softmax_backward_data": _like("output", "grad_output"),
+    "log_sigmoid_backward": _like("self", "grad_output"),
+    "unfold_backward": _windows, "glu_backward": _half,
+    **dict.fromkeys(("grid_sampler_2d_backward", "grid_sampler_3d_backward"), _grid),
+    **{f"{name}{dims}d_backward": _pooled(dims) for dims in (2, 3) for name in ("avg_pool", "_adaptive_avg_pool")},
+    **{name: _pooled(dims) for name, dims in PLANES.items()},
+    **{f"{name}_pad{dims}d_backward": _padded for dims in (1, 2, 3) for name in ("reflection", "replication")},
+}  # fmt: skip
+
+
+# Places, which are values
+
+
+def within(places: Tensor, low: int, high: int, besides: int | None = None) -> None:
+    """Raises IndexError where a place is below ``low``, or ``high`` or more, and not ``besides``."""
+    if not places.numel():
+        return
+    outside = (places < low) | (places >= high)
+    if besides is not None:
+        outside &= places != besides
+    if bool(outside.any()):
+        raise IndexError("index out of range")
+
+
+def looked(name: str, arguments: Sequence[str], call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` of a gradient of max-pooling, whose places are looked at first: each is in a plane of what was pooled."""
+
+    def checked(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Any:
+        given = {**dict(zip(arguments, args, strict=False)), **kwargs}
+        within(given["indices"], 0, math.prod(given["self"].shape[-PLANES[name] :]))
+        return call(args, kwargs, seed)
+
+    return checked

@@ -1,0 +1,160 @@
+"""Runs operations as an owner does, on arguments that end where memory does: who reads past them dies.
+
+    python -m tests.attacks.memory [--trusting]
+
+Calls are those that torch's samples make, forward and backward; then with one argument too small, too large, or with places
+that are out of range. Each operation runs in a child. Prints a line of JSON for each that died: its name, and the arguments.
+``--trusting`` leaves the owner's own checks out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import mmap
+import os
+import sys
+import warnings
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from syft_lab import ops
+from syft_lab.kernel.executor import unchecked
+from tests.tensors import LocalTape
+
+PAGE, CALLS, SAMPLES, MOST = mmap.PAGESIZE, 2, 4, 1 << 16
+FAR = 10**9
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def fenced(t):
+    """The same values, contiguous, with a page after them, and one before, that nobody may touch."""
+    size = t.numel() * t.element_size()
+    room = -(-size // PAGE) * PAGE
+    memory = mmap.mmap(-1, room + 2 * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (start, start + PAGE + room):
+        assert LIBC.mprotect(ctypes.c_void_p(page), PAGE, 0) == 0
+    if not size:
+        return t.contiguous()
+    held = (ctypes.c_char * size).from_address(start + PAGE + room - size)
+    held.memory = memory
+    made = torch.frombuffer(held, dtype=t.dtype).view(t.shape)
+    return made.copy_(t)
+
+
+class Calls(TorchDispatchMode):
+    """Keeps some calls of each operation of the table, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kept = self.found.setdefault(str(func), [])
+        tensors = [t for t in tree_leaves((args, kwargs or {})) if isinstance(t, torch.Tensor)]
+        plain = all(t.layout is torch.strided and t.numel() <= MOST and t.device.type == "cpu" for t in tensors)
+        if len(kept) < CALLS and tensors and plain and not func._schema.is_mutable and ops.packet(str(func)) in ops.ALLOWED:
+            copied = tree_map(
+                lambda t: t.detach().clone() if isinstance(t, torch.Tensor) else t, (list(args), dict(kwargs or {}))
+            )
+            kept.append((func, *copied))
+        return func(*args, **(kwargs or {}))
+
+
+def calls():
+    """What torch's samples call, forward and backward."""
+    found = Calls()
+    for op in op_db:
+        dtypes = op.supported_dtypes("cpu")
+        kind = next((d for d in (torch.float32, torch.int64) if d in dtypes), None)
+        if kind is None:
+            continue
+        with contextlib.suppress(Exception):
+            for sample, _ in zip(op.sample_inputs_func(op, "cpu", kind, kind is torch.float32), range(SAMPLES), strict=False):
+                with contextlib.suppress(Exception), found:
+                    made = op(sample.input, *sample.args, **sample.kwargs)
+                    first = next(t for t in tree_leaves(made) if t.requires_grad)
+                    first.sum().backward()
+    q, k = (
+        torch.rand(2, 3, n, 8, requires_grad=True) for n in (5, 7)
+    )  # what attention becomes by itself depends on the processor
+    with found:
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k)[0].sum().backward()
+    return {name: kept for name, kept in found.found.items() if kept}
+
+
+def spoiled(t):
+    """Others in its place."""
+    if t.dim():
+        yield t.reshape(-1)[:1].view([1] * t.dim()) if t.numel() else torch.ones([1] * t.dim(), dtype=t.dtype)
+        yield t.repeat(*[40] * min(t.dim(), 2), *[1] * (t.dim() - 2)) if t.numel() < 4096 else t.repeat(4, *[1] * (t.dim() - 1))
+    for dim in range(t.dim()):
+        if t.shape[dim] > 1:
+            yield t.narrow(dim, 0, 1)
+    if t.dtype in (torch.int64, torch.int32):
+        yield from (torch.full_like(t, place) for place in (FAR, -FAR, -1))
+
+
+def variants(args, kwargs):
+    leaves, spec = tree_flatten((args, kwargs))
+    yield args, kwargs
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, torch.Tensor):
+            for other in spoiled(leaf):
+                yield tree_unflatten([*leaves[:i], other, *leaves[i + 1 :]], spec)
+
+
+def attempt(func, args, kwargs):
+    """Have an owner run it; what is refused is."""
+    tape = LocalTape()
+
+    def sent(t):
+        if not isinstance(t, torch.Tensor):
+            return t
+        pointer = tape.send(t.contiguous())
+        tape.runner.space.held[pointer.current.number].tensor = fenced(t)
+        return pointer
+
+    pointers = tree_map(sent, (args, kwargs))
+    with contextlib.suppress(Exception):
+        made = func(*pointers[0], **pointers[1])
+        tape.flush()
+        for each in tree_leaves(made):
+            each.detach()
+
+
+def main():
+    if "--trusting" in sys.argv:
+        unchecked._SIZES.clear()
+        unchecked.within = lambda *_: None
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    wanted = [a for a in sys.argv[1:] if not a.startswith("-")]
+    tried = {name: kept for name, kept in sorted(calls().items()) if not wanted or ops.packet(name) in wanted}
+    for name, kept in tried.items():
+        seen, out = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            for func, args, kwargs in kept:
+                for some, named in variants(args, kwargs):
+                    said = [list(t.shape) if isinstance(t, torch.Tensor) else repr(t)[:40] for t in tree_leaves((some, named))]
+                    os.write(out, (json.dumps(said)[:2000] + "\n").encode())
+                    attempt(func, some, named)
+            os._exit(0)
+        os.close(out)
+        with os.fdopen(seen) as told:
+            last = told.read().splitlines()[-1]
+        _, status = os.waitpid(pid, 0)
+        if status:
+            print(json.dumps({"op": name, "status": status, "arguments": json.loads(last)}), flush=True)
+    print(json.dumps({"tried": len(tried)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
