@@ -3,7 +3,8 @@
     python -m tests.attacks.memory [--trusting]
 
 Calls are those that torch's samples make, forward and backward; then with one argument too small, too large, or with places
-that are out of range. Each operation runs in a child. Prints a line of JSON for each that died: its name, and the arguments.
+that are out of range. They run in a child, and after one that died in another. Prints a line of JSON for each of those: its
+name, and the arguments.
 ``--trusting`` leaves the owner's own checks out.
 """
 
@@ -128,6 +129,15 @@ def attempt(func, args, kwargs):
             each.detach()
 
 
+def run(name, kept, out):
+    """All variants of an operation's calls, each told of before."""
+    for func, args, kwargs in kept:
+        for some, named in variants(args, kwargs):
+            said = [list(t.shape) if isinstance(t, torch.Tensor) else repr(t)[:40] for t in tree_leaves((some, named))]
+            os.write(out, (json.dumps({"op": name, "arguments": said}) + "\n").encode())
+            attempt(func, some, named)
+
+
 def main():
     if "--trusting" in sys.argv:
         unchecked._SIZES.clear()
@@ -136,23 +146,22 @@ def main():
     torch.set_num_threads(1)
     wanted = [a for a in sys.argv[1:] if not a.startswith("-")]
     tried = {name: kept for name, kept in sorted(calls().items()) if not wanted or ops.packet(name) in wanted}
-    for name, kept in tried.items():
+    left = list(tried)
+    while left:
         seen, out = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            for func, args, kwargs in kept:
-                for some, named in variants(args, kwargs):
-                    said = [list(t.shape) if isinstance(t, torch.Tensor) else repr(t)[:40] for t in tree_leaves((some, named))]
-                    os.write(out, (json.dumps(said)[:2000] + "\n").encode())
-                    attempt(func, some, named)
+            for name in left:
+                run(name, tried[name], out)
             os._exit(0)
         os.close(out)
         with os.fdopen(seen) as told:
-            last = told.read().splitlines()[-1]
+            last = json.loads(told.read().splitlines()[-1])
         _, status = os.waitpid(pid, 0)
         if status:
-            print(json.dumps({"op": name, "status": status, "arguments": json.loads(last)}), flush=True)
+            print(json.dumps(last), flush=True)
+        left = left[left.index(last["op"]) + 1 :] if status else []
     print(json.dumps({"tried": len(tried)}), flush=True)
 
 

@@ -199,7 +199,7 @@ def test_what_an_analyst_writes_is_text_on_the_page_and_the_analyst_reads_that_i
         book.shot("inbox-hostile", page.get_by_label("inbox of requests"))
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("app", ["lab"])
 def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, app):
     owner = lab.Owner.start(f"status-{app}")
     space: dict = {}
@@ -239,7 +239,7 @@ def test_the_analyst_follows_a_request_while_a_cell_runs(page, server, place, ap
         owner.stop()
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("app", ["notebook"])
 def test_gauge_console_and_pointer_answer_while_a_cell_runs(page, server, place, app):
     name = f"clinic-{app}"
     bound = name.replace("-", "_")
