@@ -2,8 +2,8 @@
 
     python -m tests.attacks.memory [--trusting]
 
-Calls are those that torch's samples make, forward and backward; then with one argument too small, too large, or with places
-that are out of range. They run in a child, and after one that died in another. Prints a line of JSON for each of those: its
+Calls are those that torch's samples make, forward and backward; then with one argument too small, too large, another number,
+or places that are out of range. They run in a child, and after one that died in another. Prints a line of JSON for each of those: its
 name, and the arguments.
 ``--trusting`` leaves the owner's own checks out.
 """
@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from syft_lab import ops
 from syft_lab.kernel.executor import unchecked
+from syft_lab.kernel.executor.runner import Quota
 from tests.tensors import LocalTape
 
 PAGE, CALLS, SAMPLES, MOST = mmap.PAGESIZE, 2, 4, 1 << 16
@@ -108,11 +109,14 @@ def variants(args, kwargs):
         if isinstance(leaf, torch.Tensor):
             for other in spoiled(leaf):
                 yield tree_unflatten([*leaves[:i], other, *leaves[i + 1 :]], spec)
+        elif type(leaf) is int:
+            for number in (leaf * 50 + 7, -1, 0):
+                yield tree_unflatten([*leaves[:i], number, *leaves[i + 1 :]], spec)
 
 
 def attempt(func, args, kwargs):
     """Have an owner run it; what is refused is."""
-    tape = LocalTape()
+    tape = LocalTape(Quota(memory=64 << 20))
 
     def sent(t):
         if not isinstance(t, torch.Tensor):

@@ -1,8 +1,10 @@
 """An analyst's plan gives torch arguments that don't belong together, to read what lies next to a tensor."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,12 +15,15 @@ from tests.tensors import LocalTape
 
 pytest.importorskip("expecttest", reason="torch's samples need expecttest (the extra `test`)")
 aten = torch.ops.aten
+# glibc's malloc that notices when the end of a block was written to
+CHECKED = Path("/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
 
 
 def died(*arguments):
     """Operations whose process died, and how many were tried."""
     command = [sys.executable, "-m", "tests.attacks.memory", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
+    more = {"LD_PRELOAD": str(CHECKED), "GLIBC_TUNABLES": "glibc.malloc.check=3"} if CHECKED.exists() else {}
+    done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=280, check=True)
     *found, last = map(json.loads, done.stdout.splitlines())
     return {line["op"].split(".")[1]: line["arguments"] for line in found}, last["tried"]
 
@@ -27,7 +32,7 @@ def died(*arguments):
 def test_no_operation_reads_or_writes_next_to_its_arguments():
     found, tried = died()
     assert not found
-    assert tried > 350
+    assert tried > 400
 
 
 def test_a_planted_fault_torch_is_trusted_is_caught():
