@@ -19,6 +19,7 @@ import sys
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
@@ -30,6 +31,7 @@ from tests.tensors import LocalTape
 
 PAGE, CALLS, SAMPLES, MOST = mmap.PAGESIZE, 2, 4, 1 << 16
 FAR = 10**9
+aten = torch.ops.aten
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -82,12 +84,33 @@ def calls():
                     made = op(sample.input, *sample.args, **sample.kwargs)
                     first = next(t for t in tree_leaves(made) if t.requires_grad)
                     first.sum().backward()
-    q, k = (
-        torch.rand(2, 3, n, 8, requires_grad=True) for n in (5, 7)
-    )  # what attention becomes by itself depends on the processor
     with found:
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k)[0].sum().backward()
+        by_hand()
     return {name: kept for name, kept in found.found.items() if kept}
+
+
+def by_hand():
+    """Calls that torch's samples don't make, or make by other operations on some processors."""
+    q, k = (torch.rand(2, 3, n, 8, requires_grad=True) for n in (5, 7))
+    aten._scaled_dot_product_flash_attention_for_cpu(q, k, k)[0].sum().backward()
+    planes, volumes = (torch.rand(2, 3, *sides, requires_grad=True) for sides in ((5, 6), (4, 5, 6)))
+    for x in (planes, volumes):
+        for mode in ("nearest", "nearest-exact"):
+            F.interpolate(x, scale_factor=2, mode=mode).sum().backward()
+        for mode in ("reflect", "replicate"):
+            F.pad(x, [1, 2] * (x.dim() - 2), mode).sum().backward()
+    weight, channels = torch.rand(6, requires_grad=True), torch.rand(3)
+    F.rms_norm(planes, (6,), weight).sum().backward()
+    aten._fused_rms_norm(planes, [6], weight, 1e-5)[0].sum().backward()
+    torch._weight_norm(torch.rand(4, 5, requires_grad=True), torch.rand(4, 1, requires_grad=True), 0).sum().backward()
+    aten._native_batch_norm_legit_no_training(planes, channels, channels, channels, channels, 0.1, 1e-5)
+    aten._native_batch_norm_legit_functional(planes, channels, channels, channels, channels, True, 0.1, 1e-5)
+    aten._native_batch_norm_legit.no_stats(planes, channels, channels, True, 0.1, 1e-5)
+    places = torch.tensor([0, 2, 1])
+    aten.cummaxmin_backward(torch.rand(3), torch.rand(3), places, 0)
+    aten._unsafe_index(torch.rand(3, 4), [places])
+    aten._unsafe_index_put(torch.rand(3, 4), [places], torch.rand(3, 4), True)
+    aten._index_put_impl(torch.rand(3, 4), [places], torch.rand(3, 4), True, False)
 
 
 def spoiled(t):
