@@ -178,6 +178,8 @@ class Joint(Runner):
             raise
         except MemoryError:
             raise self._ended("the owner's machine has not enough memory for this plan") from None
+        except torch.AcceleratorError:  # no operation on that GPU works in this process any more
+            raise self._ended("the owner's GPU failed") from None
         except Exception as error:
             said = str(error).splitlines() or [type(error).__name__]
             raise FailedError(f"{kind.op} failed: {said[0][:300]}") from None

@@ -345,7 +345,7 @@ class Runner:
                 found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
             except torch.OutOfMemoryError:
                 raise FailedError("the owner's device has not enough memory for this plan") from None
-            except MemoryError:
+            except (MemoryError, torch.AcceleratorError):  # after the second no operation on that GPU works in this process
                 raise
             except Exception as error:  # whatever it is: that it failed may tell of values
                 why = f"{kind.op} failed: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"

@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 
-from syft_lab.kernel.executor import gpu
+from syft_lab.kernel.executor import compiled, gpu
+from syft_lab.labels import Label
+from tests.tensors import LocalTape
 
 aten = torch.ops.aten
 HERE = torch.device("cpu")
@@ -64,6 +66,20 @@ def test_what_checks_values_and_what_no_gpu_has_runs_on_the_cpu():
     made = gpu.hosted(lambda a, k, seed: [a[0], None], torch.device("meta"))([t], {}, None)
     assert made[0].device.type == "meta"
     assert made[1] is None
+
+
+def test_a_gpu_that_is_lost_is_not_a_failed_operation(monkeypatch):
+    """The child ends then, and says so; that each operation from there on is lost in silence would say nothing."""
+
+    def broken(*_):
+        raise torch.AcceleratorError("device-side assert triggered")
+
+    monkeypatch.setattr(compiled, "_caller", lambda *_: broken)
+    monkeypatch.setattr(compiled, "_KINDS", {})
+    tape = LocalTape()
+    made = tape.asset(torch.ones(3), Label("private", ("scans",))) + 1
+    with pytest.raises(torch.AcceleratorError):
+        tape.held(made)
 
 
 ASKED = """
