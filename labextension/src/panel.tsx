@@ -276,7 +276,7 @@ function Mine(props: { request: IMine; session: ISession; cancel: () => Promise<
       <div className="syft-Row">
         <button type="button" className="syft-Link syft-Name" title="insert the code that shows it"
           onClick={() => props.hooks.insert(`%requests show ${request.number} --owner ${session.name}`)}>
-          {request.number} · {visible(request.returns.join(', '))}
+          {request.number} · {visible(request.returns.join(', ') || 'partnership')}
         </button>
         <span className="syft-Dim">{visible(request.says)}</span>
         {request.over ? null : <Act label="Cancel" say={say} done={`request ${request.number} cancelled`} work={props.cancel} />}

@@ -324,6 +324,7 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
         third.get_by_role("button", name="Take part").click()
         third.get_by_role("button", name="Leave the federation").click(timeout=20_000)
         third.get_by_text("you no longer take part").wait_for(timeout=20_000)
+        panel(page).get_by_role("button", name="3 · partnership").wait_for(timeout=20_000)
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:history')")
     plot = page.get_by_role("img", name="clinic-2024: ε 0.6 of 3 spent in 3 questions")
     plot.locator(".main-svg").first.wait_for(timeout=40_000)

@@ -95,8 +95,13 @@ class Executor:
         self._stopped = False
 
     def warm(self) -> None:
-        """Boot the fork server, which takes seconds once; raises StateError."""
-        self._server()
+        """Boot the fork server, which takes seconds once; raises StateError, but not where `stop` came between."""
+        before = self._stopped
+        try:
+            self._server()
+        except StateError:
+            if before or not self._stopped:
+                raise
 
     @property
     def pid(self) -> int | None:

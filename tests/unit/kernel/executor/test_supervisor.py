@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -92,3 +94,24 @@ def test_what_analysts_are_told_of_a_level_says_nothing_of_the_machine():
     level = levels.Level("L2", "L3 does not hold here: /home/ada/bin")
     assert "/home" in str(level)
     assert "/home" not in level.label
+
+
+def test_an_owner_who_stops_while_the_fork_server_boots_is_told_of_no_failure():
+    executor = Executor(levels.Level("L1", "a test"))
+    told = []
+
+    def warm():
+        try:
+            executor.warm()
+        except StateError as error:
+            told.append(error)
+
+    booting = threading.Thread(target=warm)
+    booting.start()
+    end = time.monotonic() + 20
+    while executor._booting is None and booting.is_alive() and time.monotonic() < end:
+        time.sleep(0.001)
+    executor.stop()
+    booting.join(20)
+    assert not booting.is_alive()
+    assert not told
