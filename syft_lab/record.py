@@ -83,7 +83,7 @@ class Tape:
             self.recorded += 1
         for watch in watching:
             watch(self, node)
-        made = [Value(n, self) for n in range(start, end)]
+        made = [Value(start, self)] if count == 1 else [Value(n, self) for n in range(start, end)]
         self.grown()
         return made
 
@@ -230,8 +230,14 @@ def _tape_of(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Tape:
     if not _capturing and not kwargs and args:  # most operations
         first = args[0]
         if isinstance(first, Recorded):
-            tape = first._value.tape
-            if all(type(a) in _SIMPLE or (isinstance(a, Recorded) and a._value.tape is tape) for a in args):
+            tape, kind = first._value.tape, type(first)
+            for arg in args:
+                if type(arg) is kind:
+                    if arg._value.tape is not tape:
+                        break
+                elif type(arg) not in _SIMPLE:
+                    break
+            else:
                 return tape
     found: Tape | None = None
     for arg in labels.tensors(args, kwargs or {}, Recorded):
@@ -272,7 +278,10 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
             sent.append(arg)
             key += (kind, None if loose and kind is float else arg)
             continue
-        spec, out = _taken(tape, arg)
+        if kind is tape.kind and arg._storage is None:  # as `_taken` has it
+            spec, out = arg._spec, arg._value.ref
+        else:
+            spec, out = _taken(tape, arg)
         if type(spec) is Spec and not known.placed:
             spec = spec.plain
         specs.append(spec)

@@ -165,6 +165,46 @@ def test_a_lost_fork_server_takes_its_jobs_along_and_comes_back(executor):
     assert run(executor, "y = 2", ["y"]).why == ""
 
 
+ORPHAN = """
+import os, signal, sys
+from syft_lab.kernel.executor import guard
+told, tell = os.pipe()
+go, let = os.pipe()
+early = sys.argv[1] == "early"
+if (server := os.fork()) == 0:
+    server = os.getpid()
+    if os.fork() == 0:
+        os.close(let)
+        if early:
+            os.write(tell, b"forked ")
+            os.read(go, 1)  # until the fork server is gone
+        try:
+            guard.detach(server)
+        except OSError:
+            os.write(tell, b"refused")
+            os._exit(1)
+        os.write(tell, b"stands ")
+        os.read(go, 1)
+        os.write(tell, b"outlived")
+        os._exit(0)
+    os.close(let)
+    signal.pause()
+os.close(tell)
+first = os.read(told, 7)
+os.kill(server, signal.SIGKILL)
+os.waitpid(server, 0)
+os.close(let)
+print((first + os.read(told, 100)).decode())
+"""
+
+
+@pytest.mark.parametrize(("when", "said"), [("early", "forked refused"), ("late", "stands ")])
+def test_a_child_does_not_outlive_its_fork_server(when, said):
+    """Nobody could end one that did: its pidfd would have come from there."""
+    done = subprocess.run([sys.executable, "-c", ORPHAN, when], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == f"{said}\n"
+
+
 def test_jobs_do_not_share_random_numbers_but_a_seed_repeats(executor):
     code = "import random, numpy, torch\nx = numpy.array([random.random(), numpy.random.rand(), float(torch.rand(()))])"
     draw = [

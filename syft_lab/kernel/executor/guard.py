@@ -190,19 +190,20 @@ def close_files(keep: Iterable[int]) -> None:
     os.closerange(start, 1 << 20)
 
 
-def detach() -> None:
-    """A session of its own, which dies with the fork server, and whose memory nobody may read."""
-    parent = os.getppid()
+def detach(server: int) -> None:
+    """A session of its own, which dies with the fork server, and whose memory nobody may read.
+
+    ``server`` is the fork server's number, asked before the fork: a child could no longer tell it from whoever inherits it.
+    """
     os.setsid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != server:
         raise OSError(errno.ESRCH, "the fork server is gone")
     _prctl(PR_SET_DUMPABLE, 0)
 
 
 def enter(level: str, cpu: int, memory: int, data: int, readable: Iterable[str]) -> None:
-    """All walls of ``level`` (L1, L2 or L3), after `close_files`; raises OSError."""
-    detach()
+    """All walls of ``level`` (L1, L2 or L3), after `detach` and `close_files`; raises OSError."""
     limits(cpu, memory, data)
     drop_capabilities()
     if level in ("L2", "L3"):
@@ -226,7 +227,6 @@ def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bo
 
     A party of a federation has the ``network``: it talks to its partners itself, and still reads no file and starts nothing.
     """
-    detach()
     if device:
         drop_capabilities()
         return

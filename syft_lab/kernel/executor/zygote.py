@@ -109,10 +109,12 @@ def _fork(control: socket.socket, jobs: dict[int, tuple[int, socket.socket]], re
     for _, _, received in ancillary:
         fds.frombytes(received)
     job = socket.socket(fileno=fds[0])
+    server = os.getpid()
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
+            guard.detach(server)
             code = child(fds[1:], readable, threadpools)
         except BaseException:
             traceback.print_exc()  # to the log, once it stands; the walls could not be put up
