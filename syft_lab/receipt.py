@@ -106,9 +106,10 @@ class Receipt:
             if not self.head.continues(self.previous, list(self.continuation)):
                 raise VerificationError("the owner's log does not continue the one it signed before")
         kinds = RELEASES if kind is None else (kind,)
-        if canonical.loads(self.entry, limit=LIMIT).get("kind") not in kinds:
+        said = canonical.loads(self.entry, limit=LIMIT)
+        if said.get("kind") not in kinds:
             raise VerificationError(f"the entry in this receipt isn't of the kind {' or '.join(kinds)}")
-        return self.details
+        return dict(said["body"])
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as a JSON object; `from_json` gives it back."""

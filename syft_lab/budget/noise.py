@@ -8,9 +8,13 @@ against the cost, not these formulas.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from opendp.combinators import make_fix_delta, make_zCDP_to_approxDP
 from opendp.domains import atom_domain, vector_domain
 from opendp.measurements import make_gaussian, make_laplace
@@ -23,17 +27,31 @@ from syft_lab.errors import FailedError
 
 MAX_NUMBERS = 100_000
 SHARPEN = 12
+PART, MOST_PARTS = 250, 4  # a thread for fewer numbers is not worth it
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A measurement of integers at a cost. ``scale`` is in their units; ``error`` is what 95 of 100 stay within, each."""
+    """A measurement of integers at a cost. ``scale`` is in their units; ``error`` is what 95 of 100 stay within, each.
 
-    measure: Any
+    ``make`` makes the measurement of OpenDP whose map was held against the cost.
+    """
+
+    make: Callable[[], Any]
     scale: float
     error: float
     mechanism: str
     promise: str
+
+    def draw(self, numbers: Sequence[int]) -> list[int]:
+        """The numbers under noise, in parts that are drawn beside each other where there are many.
+
+        Each entry has noise of its own, of one scale: the parts together are distributed as the measurement of the whole is.
+        """
+        whole = np.array(numbers, dtype=np.int64)
+        parts = np.array_split(whole, max(1, min(-(-len(whole) // PART), os.cpu_count() or 1, MOST_PARTS)))
+        with ThreadPoolExecutor(len(parts)) as pool:  # OpenDP lets other threads run while it draws
+            return [n for part in pool.map(lambda part: self.make()(part), parts) for n in part]
 
 
 def prepare(l1: int, l2: float, cost: Cost) -> Noise:
@@ -48,11 +66,15 @@ def prepare(l1: int, l2: float, cost: Cost) -> Noise:
 def _laplace(l1: int, epsilon: float) -> Noise:
     scale = l1 / epsilon
     space = vector_domain(atom_domain(T="i64")), l1_distance(T="i64")
-    measure = make_laplace(*space, scale=scale)
-    while measure.map(l1) > epsilon:  # rounding in the map: a little more noise
+    while make_laplace(*space, scale=scale).map(l1) > epsilon:  # rounding in the map: a little more noise
         scale = math.nextafter(scale, math.inf) * (1 + 1e-12)
-        measure = make_laplace(*space, scale=scale)
-    return Noise(measure, scale, scale * math.log(20), "OpenDP make_laplace on integers", f"{epsilon:g}-differential privacy")
+    return Noise(
+        lambda: make_laplace(*space, scale=scale),
+        scale,
+        scale * math.log(20),
+        "OpenDP make_laplace on integers",
+        f"{epsilon:g}-differential privacy",
+    )
 
 
 def _gaussian(l2: float, epsilon: float, delta: float) -> Noise:
@@ -78,4 +100,4 @@ def _gaussian(l2: float, epsilon: float, delta: float) -> Noise:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     promise = f"({epsilon:g}, {delta:g})-differential privacy"
-    return Noise(made(high), high, 1.96 * high, "OpenDP make_gaussian on integers", promise)
+    return Noise(lambda: made(high), high, 1.96 * high, "OpenDP make_gaussian on integers", promise)

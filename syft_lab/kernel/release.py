@@ -51,8 +51,7 @@ def guarantee(prepared: Prepared, unit: str) -> dict[str, Any]:
 
 def seal_tensor(found: Mapping[str, Any], made: Noise) -> dict[str, Any]:
     """The noisy integers of an aggregate in its own units; raises FailedError where they are no finite numbers."""
-    noisy = made.measure([int(v) for v in found["ints"]])
-    values = [found["offset"] + found["step"] * int(v) for v in noisy]
+    values = [found["offset"] + found["step"] * v for v in made.draw(found["ints"])]
     if len(values) != math.prod(found["shape"]) or not all(map(math.isfinite, values)):
         raise FailedError("the noisy value has another form than was asked for; nothing was released. Tell the owner")
     return {"aggregate": "tensor", "shape": list(found["shape"]), "values": values, "accuracy": abs(found["step"]) * made.error}

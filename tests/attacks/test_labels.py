@@ -221,8 +221,23 @@ def test_noise_never_comes_from_a_plan():
     drawn = []
     for _ in range(2):
         torch.manual_seed(1)
-        drawn.append(tuple(made.measure([0] * 20)))
+        drawn.append(tuple(made.draw([0] * 20)))
     assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("delta", [0, 10**6])
+def test_each_number_has_noise_of_its_own_also_where_parts_are_drawn_beside_each_other(delta):
+    from syft_lab.budget import noise
+    from syft_lab.budget.accountant import Cost
+
+    made, count = noise.prepare(1000, 1000.0, Cost(1_000_000, delta)), 4 * noise.PART
+    drawn = torch.tensor(made.draw([i << 40 for i in range(count)]), dtype=torch.float64)
+    left = drawn - torch.arange(count).double() * 2.0**40  # in its place, and nowhere near the next number
+    parts = left.reshape(4, -1) / made.scale
+    size, spread = (math.sqrt(2 / math.pi), math.sqrt(1 - 2 / math.pi)) if delta else (1.0, 1.0)
+    assert ((parts.abs().mean(1) - size).abs() < 6 * spread / math.sqrt(noise.PART)).all()
+    assert (torch.corrcoef(parts) - torch.eye(4)).abs().max() < 6 / math.sqrt(noise.PART)
+    assert len(set(left.tolist())) > count // 2
 
 
 @pytest.mark.parametrize(
@@ -234,7 +249,7 @@ def test_noise_costs_what_was_asked_and_not_much_less(epsilon, delta):
 
     l1, l2 = 3 << 20, math.sqrt(3) * (1 << 20)
     made = noise.prepare(l1, l2, Cost(epsilon, delta))
-    spent = made.measure.map(l2 if delta else l1)
+    spent = made.make().map(l2 if delta else l1)
     spent = spent[0] if delta else spent
     assert 0.99 * epsilon / 1e6 <= spent <= epsilon / 1e6
 
