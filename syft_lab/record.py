@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from syft_lab import fused, labels, ops
-from syft_lab.errors import OtherOwnerError, RefusedOpError, UsageError
+from syft_lab.errors import LabError, OtherOwnerError, RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Node, Ref
 from syft_lab.spec import DTYPES, MAX_CACHE, Spec, check_dense, looks
@@ -60,6 +60,7 @@ class Tape:
 
     def __init__(self, kind: type[Recorded]) -> None:
         self.kind = kind
+        self.dead: LabError | None = None
         self.nodes: list[Node] = []
         self.freed: list[int] = []
         self.lock = threading.RLock()
@@ -69,23 +70,33 @@ class Tape:
 
     def new(self) -> Value:
         """A fresh number."""
+        if self.dead is not None:
+            self.check()
         with self.lock:
             number, self.next = self.next, self.next + 1
         return Value(number, self)
 
     def append(self, op: str, args: Sequence[Any], kwargs: Mapping[str, Any], count: int) -> list[Value]:
         """Record a node that makes ``count`` values."""
+        if self.dead is not None:
+            self.check()
         with self.lock:
             start = self.next
-            self.next = end = start + count
-            node = tuple.__new__(Node, (op, tuple(args), kwargs, tuple(range(start, end))))
+            self.next = start + count
+            numbers = (start,) if count == 1 else tuple(range(start, start + count))
+            node = tuple.__new__(Node, (op, tuple(args), kwargs, numbers))
             self.nodes.append(node)
             self.recorded += 1
         for watch in watching:
             watch(self, node)
-        made = [Value(start, self)] if count == 1 else [Value(n, self) for n in range(start, end)]
+        made = [Value(start, self)] if count == 1 else [Value(n, self) for n in numbers]
         self.grown()
         return made
+
+    def check(self) -> None:
+        """Raises what it died of; a tape that is ``dead`` records nothing more."""
+        if self.dead is not None:
+            raise self.dead
 
     def grown(self) -> None:
         """Called after each node: a session sends when there is enough."""
@@ -209,7 +220,7 @@ class Recorded(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = how(func)
+        known = _HOW.get(id(func)) or how(func)
         tape = _tape_of(args, kwargs)
         if known.special is not None:
             return known.special(tape, args, kwargs or {})
@@ -276,7 +287,8 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         if kind in _SIMPLE:
             specs.append(arg)
             sent.append(arg)
-            key += (kind, None if loose and kind is float else arg)
+            key.append(kind)
+            key.append(None if loose and kind is float else arg)
             continue
         if kind is tape.kind and arg._storage is None:  # as `_taken` has it
             spec, out = arg._spec, arg._value.ref

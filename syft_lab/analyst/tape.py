@@ -83,7 +83,6 @@ class SessionTape(Tape):
         super().__init__(kind)
         self.session, self.owner = session, session.alias
         self.space = secrets.token_hex(16)
-        self.dead: LabError | None = None
         self.sent = 0
         self._remote: set[int] = set()
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
@@ -106,19 +105,8 @@ class SessionTape(Tape):
 
     # Recording
 
-    def new(self) -> Value:
-        """A fresh number; raises StalePointerError once the owner has lost what it held."""
-        self.check()
-        return super().new()
-
-    def append(self, op: str, args: Sequence[Any], kwargs: Any, count: int) -> list[Value]:
-        """Record a node."""
-        if self.dead is not None:
-            self.check()
-        return super().append(op, args, kwargs, count)
-
     def check(self) -> None:
-        """Raises StalePointerError where this tape is dead."""
+        """Raises StalePointerError once the owner has lost what it held."""
         if self.dead is not None and not isinstance(self.dead, StalePointerError):
             raise type(self.dead)(str(self.dead))
         if self.dead is not None:
