@@ -44,8 +44,16 @@ class Plan(plans.Plan):
     def _repr_html_(self) -> str:
         from syft_lab.widgets.graph import svg
 
-        steps = [(packet(n.op), list(plans.refs(n)), [o for o in n.outs if o is not None]) for n in self.nodes]
-        return svg(self.inputs, steps, self.outputs, self.text)
+        return svg(self.inputs, self._steps(), self.outputs, self.text)
+
+    def figure(self) -> Any:
+        """The graph as a figure of Plotly, to zoom into: for large plans."""
+        from syft_lab.widgets.graph import figure
+
+        return figure(self.inputs, self._steps(), self.outputs)
+
+    def _steps(self) -> list[tuple[str, list[int], list[int], str]]:
+        return [(packet(n.op), list(plans.refs(n)), [o for o in n.outs if o is not None], plans.line(n)) for n in self.nodes]
 
     @classmethod
     def from_graph(cls, graph: Any) -> Plan:

@@ -470,6 +470,17 @@ def test_a_plan_and_a_pointer_are_drawn_for_pages_and_as_text(alice):
     assert picture.startswith("<svg")
     assert "aria-label" in picture
     assert "aten.split.Tensor" in picture
+    drawn = plan.plan.figure()
+    assert [a.text for a in drawn.layout.annotations] == ["input %0", "mul", "split", "sum"]
+    assert list(drawn.data[1].hovertext) == ["input %0", *plan.plan.text.splitlines()[1:-1]]
+    assert len(drawn.data[0].x) == 3 * 3  # each operation reads one value
+    with lab.plan() as long:
+        for _ in range(200):
+            x = x + 1
+    assert "<svg" not in long.plan._repr_html_()
+    drawn = long.plan.figure()
+    assert not drawn.layout.annotations
+    assert len(drawn.data[1].hovertext) == 201
 
 
 def test_a_block_is_noted_as_a_plan(alice, capsys):
