@@ -29,7 +29,7 @@ def encode(x: Tensor, fraction: int = FRACTION, range_bits: int = RANGE_BITS) ->
 
 def decode(x: Tensor, fraction: int = FRACTION) -> Tensor:
     """The numbers again, as float64."""
-    return x.double() / 2.0**fraction
+    return x.double().div_(2.0**fraction)
 
 
 def split(x: Tensor, parties: int = 3) -> list[Tensor]:

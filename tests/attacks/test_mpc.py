@@ -9,7 +9,7 @@ import torch
 
 from syft_lab import errors
 from syft_lab.mpc import links
-from syft_lab.mpc.aby3 import convert, decompose, multiply
+from syft_lab.mpc.aby3 import aggregate, convert, decompose, multiply
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
 from syft_lab.mpc.aby3.truncate import truncate
@@ -92,6 +92,35 @@ def worst(work, secret) -> float:
 def test_all_that_a_party_receives_is_uniform_for_either_secret(name, secret):
     """The bound of eight deviations is passed by chance less than once in 10^9 (the tail of chi-square with 255 degrees of freedom)."""
     assert worst(PROTOCOLS[name], secret) < 8
+
+
+def heard_in_a_sum(secret) -> float:
+    """Of the sum of a secret and its negative, of two owners: each byte of words that a party receives, also less what it knows."""
+    wired, known = wires(), [torch.full((N,), float(secret)), torch.full((N,), -float(secret))]
+
+    def work(party):
+        return aggregate.aggregate(
+            party, [1, 2], [known[0] if party.index == 1 else None, known[1] if party.index == 2 else None], (N,), 18
+        )
+
+    answers, _ = run(work, wired=wired)
+    assert not any(a.any() for a in answers)
+    bodies = [
+        torch.frombuffer(bytearray(body), dtype=torch.int32) for row in wired for link in row.values() for body in link.seen[1:]
+    ]
+    assert len(bodies) == 5  # two inputs, three shares of the sum
+    mixed = [b + c for i, b in enumerate(bodies) for c in [torch.zeros_like(b), *[s * (1 << 18) for s in (-1, 1)]]]
+    return max(surprise(m.int().numpy().tobytes()[place::4]) for m in mixed for place in range(4))
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_what_a_party_hears_in_a_sum_is_uniform_for_either_secret(secret):
+    assert heard_in_a_sum(secret) < 8
+
+
+def test_a_planted_fault_a_sum_without_masks_is_caught(monkeypatch):
+    monkeypatch.setattr(aggregate._Sum, "_mask", lambda self, key, op, piece, size: torch.zeros(size, dtype=torch.int32))
+    assert heard_in_a_sum(-1) > 50
 
 
 def test_a_planted_fault_no_zero_share_is_caught(monkeypatch):

@@ -47,8 +47,7 @@ def party(pipe, index, secrets, publics, addresses, dies_at):
         while (work := pipe.recv()) is not None:
             me = join(index, NAMES, links, timeout=PATIENCE)
             if dies_at is not None:
-                _die_at(me, dies_at)
-            begun = time.monotonic()
+                _die_at(me, dies_at, pipe)
             try:
                 fixed = Fixed(me, FRACTION, K)
                 shares = [Share(Shared(*s), fixed) for s in work[0]]
@@ -57,18 +56,19 @@ def party(pipe, index, secrets, publics, addresses, dies_at):
                 pipe.send(("made", made.shared.own, made.shared.other, me.online.messages))
             except PartnerError as error:
                 me.close()
-                pipe.send(("failed", str(error), time.monotonic() - begun))
+                pipe.send(("failed", str(error), time.monotonic()))
     except PartnerError as error:
         pipe.send(("not up", str(error)))
     mesh.close()
 
 
-def _die_at(me, number):
-    """A real end, at the number-th message."""
+def _die_at(me, number, pipe):
+    """A real end, at the number-th message; the pipe hears when."""
     plain = me.send
 
     def send(to, tensor):
         if me.online.messages + me.prepared.messages == number[0]:
+            pipe.send(("dies", time.monotonic()))  # one clock for all processes
             os.kill(os.getpid(), number[1])
         plain(to, tensor)
 
@@ -140,19 +140,21 @@ def test_a_network_on_shares_over_curve_and_again_with_fresh_masks():
 def test_a_party_that_is_killed_ends_the_run_of_the_others_at_once(number):
     with three((number, signal.SIGKILL)) as (pipes, _):
         ask(pipes)
+        _, died = heard(pipes[1])
         for index in (0, 2):
-            kind, said, took = heard(pipes[index])
+            kind, said, ended = heard(pipes[index])
             assert kind == "failed"
             assert "bob is gone" in said or "is gone" in said
             assert "nothing was opened" in said
-            assert took < PATIENCE
+            assert ended - died < PATIENCE
 
 
 def test_a_party_that_hangs_is_named_within_the_timeout():
     with three((11, signal.SIGSTOP)) as (pipes, _):
         ask(pipes)
+        _, stopped = heard(pipes[1])
         said = [heard(pipes[index]) for index in (0, 2)]
-        assert all(s[0] == "failed" and s[2] < 3 * PATIENCE for s in said)
+        assert all(s[0] == "failed" and s[2] - stopped < 3 * PATIENCE for s in said)
         assert any("bob did not send what was its turn" in s[1] for s in said)
 
 

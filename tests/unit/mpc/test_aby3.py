@@ -5,7 +5,7 @@ import torch
 
 from syft_lab import errors
 from syft_lab.mpc import bits, ring, sharing
-from syft_lab.mpc.aby3 import convert, decompose
+from syft_lab.mpc.aby3 import aggregate, convert, decompose
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
 from syft_lab.mpc.aby3.multiply import mask, multiply
@@ -149,6 +149,46 @@ def test_each_party_enters_and_all_open():
     for owner in range(3):
         assert torch.equal(opened([a[0][owner] for a in answers]), xs[owner])
         assert all(torch.equal(a[1][owner], xs[owner]) for a in answers)
+
+
+def summed(xs, owners, fraction=18):
+    def work(party):
+        mine = [x.to(party.device) if owner == party.index else None for x, owner in zip(xs, owners, strict=True)]
+        return aggregate.aggregate(party, owners, mine, xs[0].shape, fraction)
+
+    return run(work)
+
+
+@pytest.mark.parametrize("owners", [[0, 1, 2], [2, 2, 0, 2], [1]])
+@pytest.mark.parametrize("shape", [(7, 1111), (3,), (), (0, 4), (2000,)])
+def test_the_sum_of_what_parties_know_is_opened_and_costs_half_a_word_each(owners, shape, monkeypatch):
+    monkeypatch.setattr(aggregate, "PIECE", 1000)
+    xs = [torch.randn(shape, dtype=torch.float64) * 100 for _ in owners]
+    answers, parties = summed(xs, owners)
+    expected = sum((x * 2**18).round() for x in xs) / 2**18
+    assert all(torch.equal(a, expected) for a in answers)
+    n = expected.numel()
+    assert counted(parties)[0] == [4 * n * (owners.count(i) + 1) for i in range(3)]
+
+
+def test_sums_are_right_up_to_their_limit():
+    most = torch.tensor([2**31 // 3, -(2**31 // 3)]).double() / 2**18
+    answers, _ = summed([most] * 3, [0, 1, 1])
+    assert torch.equal(answers[2], most * 3)
+    wide = torch.tensor([2.0**30, -(2.0**29)], dtype=torch.float64)
+    assert torch.equal(summed([wide], [2], 0)[0][1], wide)
+    assert torch.equal(summed([torch.tensor([60_000.0]).half()], [2], 10)[0][1], torch.tensor([60_000.0]).half().double())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 2731.0, -2731.0, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_sum_can_not_hold_is_refused_without_telling_it(bad, dtype):
+    xs = [torch.zeros(5, dtype=dtype) for _ in range(3)]
+    xs[1][3] = bad
+    with pytest.raises(errors.UsageError, match="below 2730.67") as raised:
+        summed(xs, [0, 1, 2])
+    assert "2731" not in str(raised.value)
+    assert "1e" not in str(raised.value)
 
 
 def test_nothing_of_nothing_is_nothing():
