@@ -20,7 +20,7 @@ import type { IHooks } from './panel.js';
 import type { Line } from './protocol.js';
 import { onMock, ownerOf, toPlain, toRemote } from './remote.js';
 import { StatusItem } from './status.js';
-import { Workbench } from './state.js';
+import { waiting, Workbench } from './state.js';
 import type { INews } from './state.js';
 
 const ID = 'syft-lab:plugin';
@@ -202,8 +202,18 @@ const plugin: JupyterFrontEndPlugin<void> = {
     // Notebook 7 has no room for notes: there the widgets in cells tell.
     const lab = shell !== null;
     (document as any).syftWorkbench = lab;
+    const asking = new Map<string, string>(); // notes about what waits, by what they tell of
     bench.news.connect((_, news) => {
-      if (lab && settings.toasts) tell(news, () => (news.kind === 'ask' ? openInbox(news.key.split(' ')[0]) : app.shell.activateById(panel.id)));
+      if (!lab || !settings.toasts) return;
+      const note = tell(news, () => (news.kind === 'ask' ? openInbox(news.key.split(' ')[0]) : app.shell.activateById(panel.id)));
+      if (note && news.kind === 'ask') asking.set(news.key, note);
+    });
+    bench.changed.connect(() => {
+      for (const [key, note] of asking) {
+        if (bench.lines.some(line => waiting(line.views.get('owner')).has(key))) continue;
+        asking.delete(key);
+        Notification.dismiss(note); // it was decided, or taken back
+      }
     });
 
     registry?.load(ID).then(found => {
@@ -218,13 +228,13 @@ const plugin: JupyterFrontEndPlugin<void> = {
   }
 };
 
-/** Tell of news once a page: a widget in a cell may have told of the same. */
-function tell(news: INews, open: () => void): void {
+/** Tell of news once a page: a widget in a cell may have told of the same. Gives the note's name. */
+function tell(news: INews, open: () => void): string | null {
   const told: Set<string> = ((document as any).syftTold ??= new Set());
-  if (told.has(news.key)) return;
+  if (told.has(news.key)) return null;
   told.add(news.key);
   const type = news.kind === 'good' ? 'success' : news.kind === 'bad' ? 'warning' : 'info';
-  Notification.emit(news.text, type, { autoClose: 10_000, actions: [{ label: 'Show', callback: open }] });
+  return Notification.emit(news.text, type, { autoClose: 10_000, actions: [{ label: 'Show', callback: open }] });
 }
 
 export default plugin;

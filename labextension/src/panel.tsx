@@ -58,6 +58,12 @@ function Side(props: { line: Line | null; owner: IOwnerView | null; analyst: IAn
   }
   if (line.state === 'searching') return <Empty text="Asking the kernel…" />;
   if (line.state === 'gone') return <Empty text="The kernel is gone. Start it again, then load Syft Lab." />;
+  if (line.state === 'none' && line.language && line.language !== 'python') {
+    return <Empty text={`Syft Lab is for Python: this notebook's kernel speaks ${visible(line.language)}.`} />;
+  }
+  if (line.state === 'none' && !line.kernel.handleComms) {
+    return <Empty text="Another view of this kernel was open first, and hears it alone. Close that one and reload the page." />;
+  }
   if (line.state === 'none') {
     return (
       <Empty text="This notebook's kernel has not loaded Syft Lab.">

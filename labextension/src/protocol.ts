@@ -32,6 +32,7 @@ export interface IKernel {
   readonly id: string;
   readonly status: string;
   readonly handleComms: boolean;
+  readonly info?: Promise<{ language_info: { name: string } }>;
   readonly statusChanged: ISignal<any, string>;
   readonly disposed: ISignal<any, void>;
   createComm(target: string): IComm;
@@ -55,7 +56,16 @@ export class Line {
     kernel.statusChanged.connect(this._status);
     kernel.disposed.connect(this._ended);
     this._renew = setInterval(() => void this._renewed(), RENEW_MS);
+    kernel.info?.then(info => {
+      this._language = info.language_info.name;
+      this._changed.emit('');
+    }, () => undefined);
     void this._search();
+  }
+
+  /** What the kernel speaks, once it said so. */
+  get language(): string {
+    return this._language;
   }
 
   /** The views as the kernel sent them last, by name. */
@@ -235,6 +245,7 @@ export class Line {
     this._changed.emit('');
   }
 
+  private _language = '';
   private _state: LineState = 'searching';
   private _changed = new Signal<Line, string>(this);
   private _comm: IComm | null = null;

@@ -184,7 +184,8 @@ export function decisions(view: IAnalystView | undefined): Map<string, INews> {
       if (!request.over) continue;
       const key = `${session.owner} ${request.number} ${request.state}`;
       const why = request.why ? `, ${request.why}` : '';
-      const text = visible(`Request ${request.number} at ${session.owner}: ${request.state}${why}`);
+      const what = request.returns.length ? 'Request' : 'Partnership';
+      const text = visible(`${what} ${request.number} at ${session.owner}: ${request.state}${why}`);
       found.set(key, { key, text, kind: ['released', 'joined'].includes(request.state) ? 'good' : 'bad' });
     }
   }

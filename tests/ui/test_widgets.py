@@ -118,6 +118,7 @@ def test_the_inbox_shows_what_changed_and_what_hangs_on_one_person(page, server,
         note(page, "Request 1 from alice").wait_for(timeout=20_000)
         book.shot("toast")
         item(page, 1).get_by_role("button", name="Approve").click(timeout=40_000)
+        note(page, "waits for you").wait_for(timeout=5_000, state="detached")  # it does no more
         item(page, 1).get_by_role("button", name="Look at the result").wait_for(timeout=40_000)
         note(page, "Request 1 ran").wait_for(timeout=10_000)
         frame = session["patients"]

@@ -21,6 +21,7 @@ export class Kernel implements IKernel {
   constructor(readonly loaded: boolean | null, readonly id = 'k') {}
   status = 'idle';
   handleComms = true;
+  info?: Promise<{ language_info: { name: string } }>;
   statusChanged = new Signal<Kernel, string>(this);
   disposed = new Signal<Kernel, void>(this);
   comms: Comm[] = [];

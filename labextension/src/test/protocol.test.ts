@@ -17,6 +17,20 @@ test('a line opens where the kernel has loaded syft_lab, and says what it watche
   line.dispose();
 });
 
+test('a kernel says what it speaks, and one that never does is taken as it is', async () => {
+  const kernel = new Kernel(false);
+  kernel.info = Promise.resolve({ language_info: { name: 'R' } });
+  const line = new Line(kernel);
+  await settled();
+  assert.equal(line.language, 'R');
+  line.dispose();
+  kernel.info = Promise.reject(new Error('it ended'));
+  const other = new Line(kernel);
+  await settled();
+  assert.equal(other.language, '');
+  other.dispose();
+});
+
 test('a kernel without syft_lab gets no comm, until it says that it has loaded it', async () => {
   const kernel = new Kernel(false);
   const line = new Line(kernel);

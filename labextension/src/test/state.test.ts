@@ -33,6 +33,8 @@ test('decisions and requests that wait have keys that do not change', () => {
   const found = decisions({ sessions: [session({ requests: [mine(7, 'denied', true, 'too\u202e small'), mine(8, 'filed', false)] })], pointers: [] });
   assert.deepEqual([...found.keys()], ['hospital-a 7 denied']);
   assert.equal(found.get('hospital-a 7 denied')!.text, 'Request 7 at hospital-a: denied, too\\u{202e} small');
+  const left = decisions({ sessions: [session({ requests: [{ ...mine(3, 'left', true), returns: [] }] })], pointers: [] });
+  assert.equal([...left.values()][0]!.text, 'Partnership 3 at hospital-a: left');
   const wait = waiting({ requests: [brief('a', 'filed'), brief('b', 'review'), brief('c', 'released')] } as any);
   assert.deepEqual([...wait.keys()], ['a false', 'b true']);
 });
