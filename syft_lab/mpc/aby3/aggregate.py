@@ -41,8 +41,11 @@ class _Sum:
     def __init__(
         self, party: Party, owners: Sequence[int], xs: Sequence[Tensor | None], shape: Sequence[int], fraction: int
     ) -> None:
-        if any(x is None for x, owner in zip(xs, owners, strict=True) if owner == party.index):
-            raise ValueError("the owner of an input must have it")
+        for x in (x for x, owner in zip(xs, owners, strict=True) if owner == party.index):
+            if x is None or tuple(x.shape) != tuple(shape):
+                raise ValueError("the owner of an input must have it, in the shape that all know")
+            if x.is_complex():
+                raise UsageError("sums are of real numbers: add x.real and x.imag")
         self.party, self.scale, self.limit = party, 2.0**fraction, 2.0**BITS / max(1, len(owners))
         flat = [None if x is None else x.detach().reshape(-1) for x in xs]
         self.inputs = [(owner, party.step(), x) for owner, x in zip(owners, flat, strict=True)]
@@ -68,7 +71,7 @@ class _Sum:
         for owner, op, x in self.inputs:
             if party.next == owner:
                 other += self._mask(owner, op, piece, size)
-            elif x is not None:
+            elif x is not None and party.index == owner:
                 kept = self._mask(owner, op, piece, size)
                 rest = self._encoded(x[at]) - kept
                 party.send(party.next, rest)

@@ -191,6 +191,13 @@ def test_what_a_sum_can_not_hold_is_refused_without_telling_it(bad, dtype):
     assert "1e" not in str(raised.value)
 
 
+def test_an_input_of_another_shape_or_kind_is_refused_before_anything_is_sent():
+    with pytest.raises(ValueError, match="in the shape that all know"):
+        summed([torch.zeros(3), torch.zeros(4)], [0, 1])
+    with pytest.raises(errors.UsageError, match="real"):
+        summed([torch.zeros(3, dtype=torch.complex64)], [0])
+
+
 def test_nothing_of_nothing_is_nothing():
     answers, _ = run(lambda p, x: convert.choose(p, truncate(p, mask(p, x.own), 18), [x])[0], torch.empty(0, dtype=torch.int64))
     assert opened(answers).shape == (0,)
