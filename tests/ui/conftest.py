@@ -2,7 +2,7 @@
 
 import pytest
 
-from .jupyter import CHROMIUM, FLAGS, Server
+from .jupyter import CHROMIUM, FLAGS, PATIENCE, Server
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make installs it")
 
@@ -44,6 +44,7 @@ def window(play, tmp_path_factory):
     context = play.chromium.launch_persistent_context(
         profile, executable_path=CHROMIUM, args=FLAGS, headless=True, viewport={"width": 1280, "height": 960}
     )
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 

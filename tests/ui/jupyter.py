@@ -23,6 +23,7 @@ FLAGS = [
     "--disable-sync", "--disable-quic", "--force-color-profile=srgb",
 ]  # fmt: skip
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+PATIENCE = 60_000  # ms: pages share two cores with other tests, and what does not come in that time does not come
 SHOTS = Path(__file__).parents[2] / "demo-output" / "screenshots"
 
 
@@ -86,7 +87,7 @@ class Notebook:
         nbformat.write(book, server.folder / name)
         place = f"lab/workspaces/{name.partition('.')[0]}/tree/{name}?reset&" if app == "lab" else f"notebooks/{name}?"
         page.goto(f"{server.url}/{place}token={server.token}")
-        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+        page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext")
         page.evaluate("""async () => { const p = window.jupyterapp.shell.currentWidget;
             await p.context.ready; await p.sessionContext.ready; await p.sessionContext.session.kernel.info; }""")
         self.theme(dark=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .jupyter import SHOTS, quiet
+from .jupyter import PATIENCE, SHOTS, quiet
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,37 +68,36 @@ FIND = """([name, text]) => { const lab = Array.from(window.jupyterapp.shell.wid
 
 def test_both_notebooks_stand_side_by_side_and_a_cell_is_approved_by_a_click(browser, lab_url):
     context = browser.new_context(viewport={"width": 1600, "height": 900})
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     try:
         page.goto(lab_url)
-        page.wait_for_function(
-            "window.jupyterapp && Array.from(window.jupyterapp.shell.widgets('main')).length >= 2", timeout=60_000
-        )
+        page.wait_for_function("window.jupyterapp && Array.from(window.jupyterapp.shell.widgets('main')).length >= 2")
         for name in ("owner.ipynb", "analyst.ipynb"):
             page.wait_for_function(
                 "n => Array.from(window.jupyterapp.shell.widgets('main')).find(w => w.context?.path === n)?.sessionContext?.isReady",
-                arg=name, timeout=60_000)  # fmt: skip
+                arg=name)  # fmt: skip
         boxes = [page.locator(".jp-NotebookPanel").nth(i).bounding_box() for i in range(2)]
         boxes.sort(key=lambda box: box["x"])  # whichever was opened first
         assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"] + 8
         inbox = page.evaluate(FIND, ["owner.ipynb", "owner.inbox"])
         page.evaluate(RUN, ["owner.ipynb", 0, inbox + 1])
-        page.get_by_text("it appears here at once").wait_for(timeout=30_000)
+        page.get_by_text("it appears here at once").wait_for()
         remote = page.evaluate(FIND, ["analyst.ipynb", "%%remote"])
         page.evaluate(RUN, ["analyst.ipynb", 0, remote + 1])
         card = page.locator(".syft-panel [data-request='1']")
-        card.get_by_text("imports sklearn").wait_for(timeout=60_000)
+        card.get_by_text("imports sklearn").wait_for()
         card.get_by_role("button", name="Approve").click()
-        card.get_by_role("button", name="Look at the result").click(timeout=60_000)
-        card.get_by_text("What would leave").wait_for(timeout=10_000)
+        card.get_by_role("button", name="Look at the result").click()
+        card.get_by_text("What would leave").wait_for()
         page.get_by_label("inbox of requests").scroll_into_view_if_needed()
         page.get_by_label("state of a request").scroll_into_view_if_needed()
-        page.locator("b", has_text="awaiting release").wait_for(timeout=10_000)
+        page.locator("b", has_text="awaiting release").wait_for()
         SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(SHOTS / "lab.png"))
         card.get_by_role("button", name="Release").click()
-        page.get_by_text("the values are here").wait_for(timeout=20_000)
+        page.get_by_text("the values are here").wait_for()
         page.evaluate(RUN, ["analyst.ipynb", remote + 1, remote + 4])
-        page.get_by_text("an exact value, by the owner's approval").first.wait_for(timeout=20_000)
+        page.get_by_text("an exact value, by the owner's approval").first.wait_for()
     finally:
         context.close()

@@ -11,7 +11,7 @@ from syft_lab import errors
 from syft_lab.identity import Keys
 from syft_lab.partnership import Member, Partnership
 
-from .jupyter import Notebook
+from .jupyter import PATIENCE, Notebook
 from .test_widgets import CODE, PUBLISH, TABLE, cell, host, item
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
@@ -43,6 +43,7 @@ def clean(page, inside: str) -> None:
 def elsewhere(browser):
     """A second person's browser, whose scripts are loaded once too."""
     context = browser.new_context(viewport={"width": 1280, "height": 960})
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 
@@ -64,13 +65,13 @@ def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, serve
     panel(page).get_by_text("has not loaded Syft Lab").wait_for()
     owner.shot("panel-without-syft-lab")
     panel(page).get_by_role("button", name="Load Syft Lab").click()
-    panel(page).get_by_role("button", name="Host data here").click(timeout=30_000)
+    panel(page).get_by_role("button", name="Host data here").click()
     page.evaluate("() => { const c = window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel;"
                   " c.setSource(c.getSource().replace('my-hospital', 'clinic-a')); }")  # fmt: skip
     owner.run(0)
-    panel(page).get_by_role("article", name="owner clinic-a").wait_for(timeout=30_000)
+    panel(page).get_by_role("article", name="owner clinic-a").wait_for()
     owner.run(1)
-    panel(page).get_by_role("region", name="Datasets").get_by_text("patients").wait_for(timeout=10_000)
+    panel(page).get_by_role("region", name="Datasets").get_by_text("patients").wait_for()
 
     analyst = Notebook(
         other, server, "my-study.ipynb", [f"%load_ext syft_lab\n%connect {file}", "", "", QUESTION], kernel="python3"
@@ -78,15 +79,15 @@ def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, serve
     show(other)
     analyst.run(0)
     mine = panel(other).get_by_role("article", name="connection to clinic-a")
-    mine.get_by_text(re.compile(r"connected, [\d.]+ ms")).wait_for(timeout=30_000)
-    panel(page).get_by_text("analyst, connected").wait_for(timeout=20_000)
+    mine.get_by_text(re.compile(r"connected, [\d.]+ ms")).wait_for()
+    panel(page).get_by_text("analyst, connected").wait_for()
     mine.get_by_label("schema of patients").click()
     mine.get_by_text("er, icu, ward").wait_for()
     analyst.shot("panel-analyst-datasets")
     other.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1; }")
     mine.get_by_role("button", name="patients", exact=True).click()
     assert "age" in analyst.run(1)
-    panel(other).get_by_role("article", name="pointers").get_by_text("patients v1, all rows").wait_for(timeout=10_000)
+    panel(other).get_by_role("article", name="pointers").get_by_text("patients v1, all rows").wait_for()
 
     other.evaluate("code => { const b = window.jupyterapp.shell.currentWidget.content; b.activeCellIndex = 2;"
                    " b.activeCell.model.sharedModel.setSource(code); }", CODE)  # fmt: skip
@@ -100,42 +101,42 @@ def test_two_people_from_empty_notebooks_to_a_released_answer(page, other, serve
     tag = other.locator(".syft-Tag")
     tag.get_by_text("clinic-a · not filed").wait_for()
     other.evaluate("() => window.jupyterapp.commands.execute('syft-lab:dry-run')")
-    other.get_by_text("nothing was asked of the owner").wait_for(timeout=60_000)
+    other.get_by_text("nothing was asked of the owner").wait_for()
     assert panel(page).locator("[data-request]").count() == 0
     analyst.run(2)
-    tag.get_by_text(re.compile("request 1, (filed|seen)")).wait_for(timeout=20_000)
+    tag.get_by_text(re.compile("request 1, (filed|seen)")).wait_for()
     analyst.shot("remote-cell")
 
     waits = panel(page).locator("[data-request='1']")
-    waits.get_by_text("readmissions by ward, study 12").wait_for(timeout=20_000)
-    page.get_by_text("Request 1 from alice waits for you").first.wait_for(timeout=10_000)
+    waits.get_by_text("readmissions by ward, study 12").wait_for()
+    page.get_by_text("Request 1 from alice waits for you").first.wait_for()
     owner.shot("panel-owner-light")
     waits.get_by_role("button", name="Look").click()
     inbox = page.get_by_role("article", name="request 1")
-    inbox.get_by_text("imports sklearn").wait_for(timeout=60_000)
-    inbox.locator(".cm-line", has_text="LogisticRegression().fit").wait_for(timeout=20_000)
+    inbox.get_by_text("imports sklearn").wait_for()
+    inbox.locator(".cm-line", has_text="LogisticRegression().fit").wait_for()
     owner.shot("inbox-wide-light")
     clean(page, ".syft-Inbox")
     clean(page, "#syft-lab-panel")
     page.locator(".syft-Inbox-List").focus()
     page.keyboard.press("a")
     page.keyboard.press("Enter")
-    inbox.get_by_role("button", name="Look at the result").wait_for(timeout=60_000)
+    inbox.get_by_role("button", name="Look at the result").wait_for()
     page.locator(".syft-Inbox-List").focus()
     page.keyboard.press("a")
     page.keyboard.press("Enter")
-    inbox.get_by_text("What would leave").wait_for(timeout=20_000)
+    inbox.get_by_text("What would leave").wait_for()
     owner.shot("inbox-wide-result")
     page.locator(".syft-Inbox-List").focus()
     page.keyboard.press("a")
     page.keyboard.press("Enter")
-    other.get_by_text("Request 1 at clinic-a: released").first.wait_for(timeout=20_000)
-    tag.get_by_text("request 1, released").wait_for(timeout=20_000)
+    other.get_by_text("Request 1 at clinic-a: released").first.wait_for()
+    tag.get_by_text("request 1, released").wait_for()
     analyst.shot("panel-analyst-light")
     clean(other, "#syft-lab-panel")
     analyst.run(3)  # a question under differential privacy: no click, a little of the budget
-    mine.get_by_role("img", name="clinic-2024: ε spent 0.25, reserved 0, left 0.75 of 1").wait_for(timeout=20_000)
-    other.locator(".syft-Status", has_text="ε 0.75 left").wait_for(timeout=10_000)
+    mine.get_by_role("img", name="clinic-2024: ε spent 0.25, reserved 0, left 0.75 of 1").wait_for()
+    other.locator(".syft-Status", has_text="ε 0.75 left").wait_for()
     for book, window, name in ((owner, page, "owner"), (analyst, other, "analyst")):
         book.theme(dark=True)
         book.shot(f"panel-{name}-dark", panel(window))
@@ -153,18 +154,18 @@ def test_the_panel_follows_notebooks_restarts_reloads_and_a_second_tab(page, oth
     show(page)
     book.run(0)
     here = panel(page).get_by_role("article", name="owner follow-a")
-    here.wait_for(timeout=30_000)
+    here.wait_for()
     # a second notebook, whose kernel has not loaded it: the panel follows, and comes back
     page.evaluate("async () => { await window.jupyterapp.commands.execute('notebook:create-new', {kernelName: 'python3'}); }")
-    panel(page).get_by_text("has not loaded Syft Lab").wait_for(timeout=30_000)
+    panel(page).get_by_text("has not loaded Syft Lab").wait_for()
     page.evaluate("""() => { const app = window.jupyterapp;
         for (const w of app.shell.widgets('main')) if (w.context?.path === 'follow.ipynb') app.shell.activateById(w.id); }""")
-    here.wait_for(timeout=10_000)
+    here.wait_for()
     # a second tab, on the same kernel
     other.goto(f"{server.url}/lab/workspaces/second/tree/follow.ipynb?reset&token={server.token}")
-    other.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel", timeout=60_000)
+    other.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
     show(other)
-    panel(other).get_by_role("article", name="owner follow-a").wait_for(timeout=30_000)
+    panel(other).get_by_role("article", name="owner follow-a").wait_for()
     # reload of the page while a cell runs
     book.start(1)
     page.evaluate("""() => { const b = window.jupyterapp.shell.currentWidget.content;
@@ -173,20 +174,20 @@ def test_the_panel_follows_notebooks_restarts_reloads_and_a_second_tab(page, oth
     page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")
     page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'busy'")
     page.goto(f"{server.url}/lab/workspaces/follow/tree/follow.ipynb?token={server.token}")
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel", timeout=60_000)
+    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel")
     show(page)
-    here.wait_for(timeout=20_000)
+    here.wait_for()
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
     # restart: nothing is hosted until it is loaded again
     page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }")
-    panel(page).get_by_text("has not loaded Syft Lab").wait_for(timeout=30_000)
-    panel(other).get_by_text("has not loaded Syft Lab").wait_for(timeout=30_000)
+    panel(page).get_by_text("has not loaded Syft Lab").wait_for()
+    panel(other).get_by_text("has not loaded Syft Lab").wait_for()
     book.run(0)
-    here.wait_for(timeout=30_000)
-    panel(other).get_by_role("article", name="owner follow-a").wait_for(timeout=30_000)
+    here.wait_for()
+    panel(other).get_by_role("article", name="owner follow-a").wait_for()
     # the kernel is gone
     page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.shutdown(); }")
-    panel(page).get_by_text(re.compile("Open a notebook|kernel is gone")).wait_for(timeout=30_000)
+    panel(page).get_by_text(re.compile("Open a notebook|kernel is gone")).wait_for()
     book.shot("panel-kernel-gone")
 
 
@@ -229,7 +230,7 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     show(page)
     book.run(0)
     book.start(1)
-    page.get_by_text("requests wait for you").first.wait_for(timeout=60_000)
+    page.get_by_text("requests wait for you").first.wait_for()
     assert page.locator(".Toastify__toast").count() <= 2  # one note, not five hundred
     book.finish(1, timeout=120)
     page.evaluate(LATE_OBSERVERS)
@@ -247,12 +248,12 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     assert page.locator(".syft-brief").count() > 400
     last = item(page, 1)
     page.evaluate("document.querySelector(\"[data-request='1']\").scrollIntoView()")
-    last.get_by_role("button", name="Approve").wait_for(timeout=20_000)
-    last.locator(".tok-keyword").first.wait_for(timeout=20_000)
+    last.get_by_role("button", name="Approve").wait_for()
+    last.locator(".tok-keyword").first.wait_for()
     book.shot("inbox-500", page)
     assert book.run(3).strip().endswith("… and 440 more: owner.requests[60:]")
     waits = panel(page).get_by_role("list", name="requests that wait for you")
-    waits.get_by_text(HEBREW).wait_for(timeout=20_000)
+    waits.get_by_text(HEBREW).wait_for()
     assert "\u202e" not in waits.inner_text()
     assert waits.locator("li").count() == 8
     panel(page).get_by_label(f"schema of {LONG}").click()
@@ -262,19 +263,19 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     assert panel(page).evaluate("n => n.scrollWidth <= n.clientWidth + 1"), "nothing is wider than the panel"
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:inbox')")
     listed = page.locator(".syft-Inbox-List > li")
-    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length === 500", timeout=20_000, polling=100)
-    page.get_by_role("article", name="request 500").wait_for(timeout=20_000)
+    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length === 500", polling=100)
+    page.get_by_role("article", name="request 500").wait_for()
     page.locator(".syft-Inbox-List").focus()
     for key in "xjxjx":
         page.keyboard.press(key)
-    page.get_by_role("article", name="request 498").wait_for(timeout=10_000)
+    page.get_by_role("article", name="request 498").wait_for()
     book.shot("inbox-wide-500")
     bulk = page.get_by_role("group", name="chosen requests")
-    bulk.get_by_role("button", name="Approve 3 chosen").wait_for(timeout=10_000)
+    bulk.get_by_role("button", name="Approve 3 chosen").wait_for()
     bulk.get_by_label("reason for all denials").fill("not this month")
     bulk.get_by_role("button", name="Deny them").click()
-    page.locator(".syft-Inbox-Detail .syft-Notice", has_text="3 requests denied").wait_for(timeout=60_000)
-    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", timeout=20_000, polling=100)
+    page.locator(".syft-Inbox-Detail .syft-Notice", has_text="3 requests denied").wait_for()
+    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", polling=100)
     page.set_viewport_size({"width": 700, "height": 900})
     book.shot("inbox-wide-narrow")
     book.theme(dark=True)
@@ -293,41 +294,41 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
         first = session.file(cell(reason="first version"))
         item = page.get_by_role("article", name="request 1")
         page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:inbox')")
-        item.get_by_text("imports sklearn").wait_for(timeout=60_000)
+        item.get_by_text("imports sklearn").wait_for()
         session.file(cell(CODE.replace("model.coef_,", "model.coef_ * 2,"), reason="doubled"), follows=first.number)
-        page.locator("#syft-request-2").click(timeout=20_000)
+        page.locator("#syft-request-2").click()
         second = page.get_by_role("article", name="request 2")
-        second.get_by_text("what changed since request 1 is marked").wait_for(timeout=60_000)
-        second.locator(".cm-changedLine", has_text="coef_ * 2").wait_for(timeout=20_000)
+        second.get_by_text("what changed since request 1 is marked").wait_for()
+        second.locator(".cm-changedLine", has_text="coef_ * 2").wait_for()
         second.locator(".cm-deletedChunk").wait_for()
         book.shot("inbox-wide-diff")
         clean(page, ".syft-Inbox")
         second.get_by_role("button", name="Why not by itself?").click()
-        second.get_by_label("what the policy says").wait_for(timeout=20_000)
+        second.get_by_label("what the policy says").wait_for()
         page.locator(".syft-Inbox-List").focus()
         page.keyboard.press("c")
         page.keyboard.type("why doubled?")
         page.keyboard.press("Enter")
-        second.get_by_text("why doubled?").wait_for(timeout=20_000)
+        second.get_by_text("why doubled?").wait_for()
         page.keyboard.press("Escape")
         page.keyboard.press("d")
         page.keyboard.type("one version is enough")
         page.keyboard.press("Enter")
-        second.get_by_text("denied by owner").wait_for(timeout=20_000)
+        second.get_by_text("denied by owner").wait_for()
         partners = [Member(n, Keys.generate().public.signing) for n in ("a-clinic-with-quite-a-long-name", "bank-c")]
         session.propose(Partnership((Member("differ", session.signing), *partners), "readmissions over three places"))
-        page.locator("#syft-request-3").click(timeout=20_000)
+        page.locator("#syft-request-3").click()
         third = page.get_by_role("article", name="request 3")
-        third.get_by_text("one alone learns nothing").wait_for(timeout=20_000)
+        third.get_by_text("one alone learns nothing").wait_for()
         book.shot("inbox-wide-partnership")
         clean(page, ".syft-Inbox")
         third.get_by_role("button", name="Take part").click()
-        third.get_by_role("button", name="Leave the federation").click(timeout=20_000)
-        third.get_by_text("you no longer take part").wait_for(timeout=20_000)
-        panel(page).get_by_role("button", name="3 · partnership").wait_for(timeout=20_000)
+        third.get_by_role("button", name="Leave the federation").click()
+        third.get_by_text("you no longer take part").wait_for()
+        panel(page).get_by_role("button", name="3 · partnership").wait_for()
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:history')")
     plot = page.get_by_role("img", name="clinic-2024: ε 0.6 of 3 spent in 3 questions")
-    plot.locator(".main-svg").first.wait_for(timeout=40_000)
+    plot.locator(".main-svg").first.wait_for()
     page.get_by_text("as a table").click()
     page.get_by_role("cell", name="0.6").wait_for()
     book.shot("spent-light")
@@ -340,12 +341,12 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
 def the_launcher_settings_and_palette_know_of_it(page, book):
     page.evaluate("() => { window.jupyterapp.commands.execute('launcher:create'); }")
     cards = page.locator(".jp-LauncherCard", has_text=re.compile("Host data|Connect to an owner"))
-    cards.nth(1).wait_for(timeout=20_000)
+    cards.nth(1).wait_for()
     assert cards.count() == 2
     book.shot("launcher")
     cards.first.click()
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.content?.widgets?.[0]?.model?.sharedModel?.getSource()"
-                           ".includes('%owner start')", timeout=30_000)  # fmt: skip
+                           ".includes('%owner start')")  # fmt: skip
     labels = page.evaluate("""() => window.jupyterapp.commands.listCommands().filter(c => c.startsWith('syft-lab:'))
         .map(c => window.jupyterapp.commands.label(c))""")
     assert len(labels) == 7
@@ -365,10 +366,10 @@ def test_the_buttons_of_the_panel_do_what_they_say_and_the_launcher_has_cards(pa
         asked = [session.file(cell(slow if i == 0 else f"m = {i}", ["m"], f"reason {i}")) for i in range(4)]
         owner = panel(page).get_by_role("article", name="owner buttons")
         waits = owner.get_by_role("list", name="requests that wait for you").locator("li")
-        waits.nth(3).wait_for(timeout=20_000)
+        waits.nth(3).wait_for()
         waits.filter(has_text="reason 0").get_by_role("button", name="Approve").click()
         job = owner.get_by_role("list", name="running jobs").locator("li", has_text="1 · alice")
-        job.get_by_text("running", exact=True).wait_for(timeout=60_000)
+        job.get_by_text("running", exact=True).wait_for()
         book.shot("panel-jobs", panel(page))
         job.get_by_role("button", name="Cancel").click()
         with pytest.raises(errors.RefusedError, match="cancelled"):
@@ -381,25 +382,25 @@ def test_the_buttons_of_the_panel_do_what_they_say_and_the_launcher_has_cards(pa
             asked[1].results["m"].get(30)
         owner.get_by_role("button", name="Log").click()
         owner.get_by_role("button", name="Verify the journal").click()
-        panel(page).get_by_text("The journal holds").wait_for(timeout=20_000)
+        panel(page).get_by_text("The journal holds").wait_for()
         mine = panel(page).get_by_role("article", name="connection to buttons")
         third = mine.get_by_role("list", name="requests at buttons").locator("li", has_text="reason 2")
-        third.get_by_role("button", name="Cancel").click(timeout=20_000)
+        third.get_by_role("button", name="Cancel").click()
         with pytest.raises(errors.RefusedError, match="cancelled"):
             asked[2].results["m"].get(30)
         held = panel(page).get_by_role("article", name="pointers")
         held.get_by_role("button", name="Free").click()
-        held.wait_for(state="detached", timeout=20_000)
+        held.wait_for(state="detached")
     the_launcher_settings_and_palette_know_of_it(page, book)
 
 
 def test_in_notebook_7_cells_are_marked_and_the_panel_opens(page, server, place):
     cells = ["%load_ext syft_lab\n%owner start seven-a", "%%remote seven_a --use t --return x\nx = 1"]
     book = Notebook(page, server, "seven.ipynb", cells, kernel="python3", app="notebook")
-    page.locator(".syft-Tag", has_text="seven_a · not connected here").wait_for(timeout=20_000)
+    page.locator(".syft-Tag", has_text="seven_a · not connected here").wait_for()
     book.run(0)
     page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:show')")
-    panel(page).get_by_role("article", name="owner seven-a").wait_for(timeout=30_000)
+    panel(page).get_by_role("article", name="owner seven-a").wait_for()
     book.shot("panel-notebook-7")
 
 
