@@ -259,6 +259,8 @@ def _tape_of(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Tape:
         if found is None:
             found = tape
         elif tape is not found:
+            for each in (found, tape):
+                each.check()  # of an owner's old session and its new one: why the old one ended
             raise OtherOwnerError(f"one operation reads values at {_where(found)} and at {_where(tape)}; move one of them to "
                                   "the other's owner, or compute on shares in a federation")  # fmt: skip
     if found is None:

@@ -403,6 +403,18 @@ def test_a_party_that_is_killed_is_named_and_the_next_session_has_other_masks(tr
     assert fresh.tape.space != space
 
 
+def test_a_value_of_a_session_that_ended_says_why_beside_one_of_the_next(trio, fresh):
+    old, tape = torch.ones(3).fix_prec().share(fresh), fresh.tape
+    os.kill(trio.parties(fresh)["hospital-b"].pid, signal.SIGKILL)
+    with pytest.raises((errors.PartnerError, errors.StalePointerError), match="hospital-b"):
+        (old * old).get()
+    new = torch.ones(3).fix_prec().share(fresh)
+    assert fresh.tape is not tape
+    for work in (lambda: old + new, lambda: new + old):
+        with pytest.raises((errors.PartnerError, errors.StalePointerError), match="hospital-b.*share the values again"):
+            work()
+
+
 def test_a_closed_session_leaves_no_party_behind(trio, fresh):
     torch.ones(3).fix_prec().share(fresh)
     pids = [h.pid for h in trio.parties(fresh).values()]
@@ -412,18 +424,18 @@ def test_a_closed_session_leaves_no_party_behind(trio, fresh):
 
 @pytest.mark.parametrize("kind", [m.Meet, m.Join, m.Deal, m.Enter, m.Put, m.Run, m.Fetch, m.Ask], ids=lambda k: k.kind)
 def test_a_party_that_is_killed_before_any_message_is_named_soon_and_nothing_is_opened(trio, fresh, kind, monkeypatch):
-    real, before = SharedTape.all, [len(o.requests) for o in trio.owners]
+    real, before, killed = SharedTape.all, [len(o.requests) for o in trio.owners], []
 
     def all(tape, messages, *rest, **more):
         if isinstance(messages[0], kind):
             os.kill(trio.parties(fresh)["hospital-b"].pid, signal.SIGKILL)
+            killed.append(time.monotonic())
         return real(tape, messages, *rest, **more)
 
     monkeypatch.setattr(SharedTape, "all", all)
-    began = time.monotonic()
     with pytest.raises((errors.PartnerError, errors.StalePointerError), match="hospital-b"):
         use_everything(trio, fresh)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - killed[0] < 15  # what came before may have booted fork servers, which takes as long as it does
     assert [len(o.requests) for o in trio.owners][::2] == before[::2]
 
 
