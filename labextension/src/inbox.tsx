@@ -88,7 +88,8 @@ function Inbox(props: {
   const detail = React.useRef<HTMLDivElement>(null);
   const list = React.useRef<HTMLUListElement>(null);
   const ask: Ask = React.useCallback(command => line.ask('inbox', command), [line]);
-  const requests = (props.requests ?? []).filter(r => all || r.open || r.id === at);
+  // By number, newest first: one that was just decided stays where it was, and j goes on to the next.
+  const requests = (props.requests ?? []).filter(r => all || r.open || r.id === at).sort((a, b) => b.number - a.number);
   const index = Math.max(0, requests.findIndex(r => r.id === at));
   const current = requests[index];
   const choose = (i: number) => {
@@ -99,10 +100,14 @@ function Inbox(props: {
   };
   const pick = (r: IBrief | ICard) => {
     if (!UNDECIDED.includes(r.state)) return;
-    const next = new Map(picked);
-    if (!next.delete(r.id)) next.set(r.id, r.digest);
-    setPicked(next);
+    setPicked(now => {
+      const next = new Map(now);
+      if (!next.delete(r.id)) next.set(r.id, r.digest);
+      return next;
+    });
   };
+  /** Those that were decided are chosen no longer; what was chosen meanwhile is. */
+  const leave = (ids: string[]) => setPicked(now => new Map([...now].filter(([id]) => !ids.includes(id))));
   const keys = (event: React.KeyboardEvent) => {
     const target = event.target as HTMLElement;
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) {
@@ -139,7 +144,7 @@ function Inbox(props: {
           <span className="syft-Dim">{waiting ? `${waiting} to decide` : 'nothing waits for you'}</span>
           <label><input type="checkbox" checked={all} onChange={() => setAll(!all)} /> also the decided</label>
         </div>
-        {chosen.length ? <Bulk chosen={chosen} ask={ask} say={say} clear={() => setPicked(new Map())} /> : null}
+        {chosen.length ? <Bulk chosen={chosen} ask={ask} say={say} done={leave} /> : null}
         <ul ref={list} className="syft-Inbox-List" role="listbox" tabIndex={0} aria-label="requests"
           aria-activedescendant={current ? `syft-request-${current.number}` : undefined}>
           {requests.map((r, i) => (
@@ -168,18 +173,20 @@ function Inbox(props: {
   );
 }
 
-function Bulk(props: { chosen: [string, string][]; ask: Ask; say: Say; clear: () => void }): JSX.Element {
-  const { chosen, ask, say, clear } = props;
+function Bulk(props: { chosen: [string, string][]; ask: Ask; say: Say; done: (ids: string[]) => void }): JSX.Element {
+  const { chosen, ask, say, done } = props;
   const [reason, setReason] = React.useState('');
   return (
     <div className="syft-Acts syft-Bulk" role="group" aria-label="chosen requests">
       <Act main label={`Approve ${chosen.length} chosen`} say={say} done={`${count(chosen.length, 'request')} approved`}
-        work={async () => { await ask({ do: 'approve_all', digests: Object.fromEntries(chosen) }); clear(); }} />
+        work={async () => { await ask({ do: 'approve_all', digests: Object.fromEntries(chosen) }); done(chosen.map(([id]) => id)); }} />
       <input className="jp-mod-styled" aria-label="reason for all denials" placeholder="reason for all denials" maxLength={2000}
         value={reason} onChange={event => setReason(event.target.value)} />
       <Act label="Deny them" say={say} done={`${count(chosen.length, 'request')} denied`} work={async () => {
-        for (const [id] of chosen) await ask({ do: 'deny', id, reason });
-        clear();
+        for (const [id] of chosen) {
+          await ask({ do: 'deny', id, reason });
+          done([id]);
+        }
       }} />
     </div>
   );

@@ -12,7 +12,7 @@ export const TARGET = 'syft_lab';
 const SEARCH_MS = 1500;
 const OPEN_MS = 4000;
 const ANSWER_MS = 20_000;
-const RENEW_MS = 60_000;
+const RENEW_MS = 30_000;
 const LATE =
   'no answer from the kernel within 20 s: it is gone, or an ipykernel that serves clicks only between cells ' +
   '(then use syft-lab requests in a terminal)';
@@ -34,6 +34,7 @@ export interface IKernel {
   readonly handleComms: boolean;
   readonly info?: Promise<{ language_info: { name: string } }>;
   readonly statusChanged: ISignal<any, string>;
+  readonly connectionStatusChanged: ISignal<any, string>;
   readonly disposed: ISignal<any, void>;
   createComm(target: string): IComm;
   registerCommTarget(target: string, callback: (comm: any, message: any) => void): void;
@@ -54,6 +55,7 @@ export class Line {
   constructor(readonly kernel: IKernel) {
     kernel.registerCommTarget(TARGET, this._told);
     kernel.statusChanged.connect(this._status);
+    kernel.connectionStatusChanged.connect(this._connected);
     kernel.disposed.connect(this._ended);
     this._renew = setInterval(() => void this._renewed(), RENEW_MS);
     kernel.info?.then(info => {
@@ -134,13 +136,19 @@ export class Line {
     }
   };
 
+  /** The connection broke and is back: what was on its way meanwhile may be lost. */
+  private _connected = (_: unknown, status: string): void => {
+    if (status === 'connected' && this._state === 'open') this._watchNow();
+  };
+
   private _ended = (): void => {
     clearInterval(this._renew);
     clearTimeout(this._late);
     this._fail('the kernel ended');
     this.kernel.statusChanged.disconnect(this._status);
+    this.kernel.connectionStatusChanged.disconnect(this._connected);
     this.kernel.disposed.disconnect(this._ended);
-    this.views.clear();
+    this._forget();
     this._set('gone');
     Signal.clearData(this);
   };
@@ -197,6 +205,7 @@ export class Line {
     if (this._state !== 'open') this._set('open');
     if (typeof data?.view === 'string') {
       this.views.set(data.view, data.state);
+      this._has.set(data.view, data.turn);
       this._changed.emit(data.view);
       return;
     }
@@ -208,12 +217,12 @@ export class Line {
     else waiting.yes(data.ok);
   }
 
-  /** Say once more what is watched. A kernel that is idle and does not answer was restarted behind our back. */
+  /** Say once more what is watched, and what was heard of it. A kernel that is idle and does not answer was restarted behind our back. */
   private async _renewed(): Promise<void> {
     const comm = this._comm;
     if (!comm || this._state !== 'open') return;
     try {
-      await this.ask('', { do: 'watch', views: this._watched });
+      await this.ask('', this._watching());
     } catch {
       if (comm !== this._comm || this.kernel.status === 'busy') return;
       this._drop('the kernel does not answer');
@@ -223,13 +232,22 @@ export class Line {
   }
 
   private _watchNow(): void {
-    if (this._comm && this._state !== 'gone') this._comm.send({ do: 'watch', views: this._watched });
+    if (this._comm && this._state !== 'gone') this._comm.send(this._watching());
+  }
+
+  private _watching(): { do: string; views: string[]; has: { [view: string]: number } } {
+    return { do: 'watch', views: this._watched, has: Object.fromEntries(this._has) };
   }
 
   private _drop(why: string): void {
     this._comm = null;
     this._fail(why);
+    this._forget();
+  }
+
+  private _forget(): void {
     this.views.clear();
+    this._has.clear();
   }
 
   private _fail(why: string): void {
@@ -250,6 +268,7 @@ export class Line {
   private _changed = new Signal<Line, string>(this);
   private _comm: IComm | null = null;
   private _watched: string[] = [];
+  private _has = new Map<string, number>(); // view → the number of the sending that was heard last
   private _waiting = new Map<string, IWaiting>();
   private _count = 0;
   private _again = false;

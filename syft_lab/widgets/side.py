@@ -1,14 +1,17 @@
 """The line between the workbench in JupyterLab and a kernel: whole views out, commands in, over one comm a page.
 
-A page opens a comm to `TARGET` and says which views it shows, again every minute; a page that is gone says nothing, and is
+A page opens a comm to `TARGET` and says which views it shows, again every half minute; a page that is gone says nothing, and is
 forgotten. A view is one dictionary, sent whole when it changed; many changes at once are sent once. Nothing is computed
-that no page shows. Commands are ``{"n", "view", "do", …}``; the reply, ``{"reply": n, "ok": …}``, or one clear line. What a
-comm carries is in no notebook: views may hold what only the person at this page may see.
+that no page shows. A connection that breaks takes along what was under way: views are numbered as they are sent, a page
+says which it ``has``, and is sent those that it missed. Commands are ``{"n", "view", "do", …}``; the reply,
+``{"reply": n, "ok": …}``, or one clear line. What a comm carries is in no notebook: views may hold what only the person at
+this page may see.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +28,7 @@ REFRESH_SECONDS = 0.05  # a burst of changes is sent at once
 POLL_SECONDS = 1.0  # how late a change is seen that nobody tells of
 GONE_SECONDS = 180.0  # a page in the background says something once a minute
 
-
+log = logging.getLogger("syft_lab.side")
 Command = Callable[[dict[str, Any]], Any]
 
 
@@ -49,7 +52,7 @@ def shown(dataset: Mapping[str, Any]) -> dict[str, Any]:
 class _Page:
     comm: Any
     heard: float
-    shown: dict[str, str | None] = field(default_factory=dict)  # view → what it was sent last
+    shown: dict[str, tuple[int, str]] = field(default_factory=dict)  # view → what it was sent last, and which sending it was
 
 
 class Side:
@@ -59,6 +62,7 @@ class Side:
         self._views = views
         self._pages: dict[str, _Page] = {}
         self._lock = threading.Lock()
+        self._turn = 0
         self._due = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,7 +110,7 @@ class Side:
     def _act(self, page: _Page, said: Any) -> Any:
         do, view = (said.get("do"), said.get("view")) if isinstance(said, dict) else (None, None)
         if do == "watch":
-            return self._watch(page, said.get("views"))
+            return self._watch(page, said.get("views"), said.get("has"))
         found = self._views().get(view) if isinstance(view, str) else None
         commands = found.commands if found is not None else {}
         if not isinstance(do, str) or do not in commands:
@@ -116,11 +120,14 @@ class Side:
         finally:
             self.touch()
 
-    def _watch(self, page: _Page, names: Any) -> int:
+    def _watch(self, page: _Page, names: Any, has: Any) -> int:
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise UsageError("name the views to watch")
+        if not isinstance(has, dict):  # it has what it was sent, as far as it can tell
+            has = {n: turn for n, (turn, _) in page.shown.items()}
         with self._lock:  # one that is not there yet may come
-            page.shown = {n: page.shown.get(n) for n in names[:MOST_VIEWS]}
+            sent = {n: page.shown.get(n, _NOTHING) for n in names[:MOST_VIEWS]}
+            page.shown = {n: last if has.get(n, 0) == last[0] else _NOTHING for n, last in sent.items()}
         self.touch()
         return VERSION
 
@@ -128,7 +135,10 @@ class Side:
         while True:
             self._due.wait(POLL_SECONDS if self._watched() else None)
             self._due.clear()
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception as fault:  # its text might hold anything; the next look tries again
+                log.error("pages could not be told what changed (%s)", type(fault).__name__)
             time.sleep(REFRESH_SECONDS)
 
     def _watched(self) -> set[str]:
@@ -149,9 +159,13 @@ class Side:
         with self._lock:
             pages = [(p.comm, p.shown) for p in self._pages.values()]
         for comm, shown in pages:
-            for name in [n for n in list(shown) if n in texts and shown[n] != texts[n]]:
-                shown[name] = texts[name]
-                comm.send({"view": name, "state": json.loads(texts[name])})
+            for name in [n for n, (_, text) in shown.items() if n in texts and text != texts[n]]:
+                self._turn += 1
+                comm.send({"view": name, "turn": self._turn, "state": json.loads(texts[name])})
+                shown[name] = (self._turn, texts[name])
+
+
+_NOTHING = (0, "")  # of a view that was not sent yet
 
 
 def _text(view: View) -> str:

@@ -56,6 +56,18 @@ def test_an_approval_is_about_a_digest_and_nothing_else(owner, session):
     assert asked.digest == request.digest != other.digest
 
 
+def test_the_inbox_keeps_what_was_decided_last_whenever_it_was_filed(owner, session):
+    for what in ("min", "max", "sum"):
+        session.file(cell(f"m = patients.age.{what}()"))
+    for number in (3, 2, 1):
+        owner.requests.number(number).deny("not this month")
+    assert [one["number"] for one in owner.requests.shown(1)[0]] == [1]
+    session.file(cell("m = patients.age.std()"))
+    found, others = owner.requests.shown(2)
+    assert ([one["number"] for one in found], others) == ([4, 1, 2], 3)
+    assert [one["number"] for one in owner.requests.shown(0)[0]] == [4]
+
+
 def test_the_digest_covers_all_that_matters_and_not_the_reason(owner, session):
     base = session.file(cell()).digest
     assert session.file(cell(reason="another")).digest == base

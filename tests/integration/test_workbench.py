@@ -24,7 +24,7 @@ class Page:
 
     def __init__(self, client, name):
         self.client, self.name, self.count = client, name, 0
-        self.views = {}
+        self.views, self.has, self.times = {}, {}, {}
         self._send("comm_open", {"comm_id": name, "target_name": "syft_lab", "data": {}})
 
     def _send(self, kind, content):
@@ -47,7 +47,8 @@ class Page:
                 continue
             data = message["content"]["data"] if message["msg_type"] == "comm_msg" else {"closed": True}
             if "view" in data:
-                self.views[data["view"]] = data["state"]
+                self.views[data["view"]], self.has[data["view"]] = data["state"], data["turn"]
+                self.times[data["view"]] = self.times.get(data["view"], 0) + 1
             found = wanted(data)
             if found:
                 return found
@@ -124,6 +125,47 @@ def test_a_page_hears_of_the_views_that_it_watches_and_of_no_others(client):
     run(client, "%owner stop")
     assert page.view("owner", lambda s: not s["running"])["name"] == "clinic"
     assert page.view("analyst", lambda s: s["sessions"][0]["state"] == "lost")["sessions"][0]["why"]
+
+
+def test_a_view_that_was_lost_on_the_way_is_sent_again(client):
+    run(client, LOAD)
+    page = Page(client, "one")
+    page.ask(do="watch", views=["owner", "analyst"])
+    run(client, HOST)
+    page.view("owner", lambda s: s["datasets"])
+    page.ask(do="watch", views=["owner", "analyst"], has=page.has)
+    page.ask(do="watch", views=["owner", "analyst"], has={**page.has, "analyst": -1})
+    before = dict(page.times)
+    page.view("analyst")
+    assert page.times == before | {"analyst": before["analyst"] + 1}, "what it has it is not sent again"
+    page.ask(do="watch", views=["owner", "analyst"], has={"owner": [1], "analyst": page.has["analyst"]})
+    assert page.view("owner")["name"] == "clinic"
+
+
+def test_pages_are_told_again_after_a_look_that_failed(client):
+    run(client, LOAD)
+    page = Page(client, "one")
+    page.ask(do="watch", views=["owner"])
+    run(client, HOST)
+    page.view("owner", lambda s: s["datasets"])
+    run(
+        client,
+        """
+import threading
+from syft_lab.kernel.owner import Owner
+views, failed = Owner.views, threading.Event()
+def broken(self):
+    failed.set()
+    raise OSError("of the sort that nobody expects: alice is 41")
+Owner.views = broken
+owner.invite("bob")
+assert failed.wait(20)
+Owner.views = views
+""",
+    )
+    page.view("owner", lambda s: "bob" in str(s["events"]))
+    run(client, "1")
+    assert "41" not in client.printed
 
 
 def test_commands_are_answered_while_a_cell_runs_and_a_page_that_opens_then_is_served(client):

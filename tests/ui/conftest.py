@@ -49,12 +49,42 @@ def window(play, tmp_path_factory):
     context.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed
+    return report
+
+
 @pytest.fixture
-def page(window, server):
+def page(window, server, request):
     opened = window.new_page()
+    said = []
+    opened.on("console", lambda line: said.append(f"{line.type}: {line.text[:300]}") if line.type == "error" else None)
+    opened.on("pageerror", lambda fault: said.append(f"page error: {str(fault)[:300]}"))
     yield opened
+    if getattr(request.node, "failed", False):
+        print("\n".join(said[-20:]))
+        print(_state(opened))
     opened.close()
     _end_kernels(server)
+
+
+def _state(page):
+    """What there is to see where a test failed, in words: no picture is kept where tests run unattended."""
+    try:
+        return page.evaluate("""() => {
+            const widget = window.jupyterapp?.shell?.currentWidget, kernel = widget?.sessionContext?.session?.kernel;
+            const texts = where => [...document.querySelectorAll(where)].map(n => n.innerText.slice(-600)).filter(Boolean);
+            return JSON.stringify({
+                visible: document.visibilityState, widget: widget?.title.label, status: kernel?.status, line: kernel?.connectionStatus,
+                outputs: texts('.jp-OutputArea-output').slice(-6), notices: texts('.syft-Notice'), toasts: texts('.Toastify__toast'),
+                panel: texts('#syft-lab-panel'), listed: document.querySelectorAll('.syft-Inbox-List > li').length,
+                first: texts('.syft-Inbox-List > li').slice(0, 5), detail: texts('.syft-Inbox-Detail article > .syft-Head')
+            }, null, 1); }""")
+    except Exception as fault:
+        return f"the page does not say what it shows: {type(fault).__name__}"
 
 
 def _end_kernels(server):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,39 @@ def test_the_panel_follows_notebooks_restarts_reloads_and_a_second_tab(page, oth
     book.shot("panel-kernel-gone")
 
 
+def test_what_a_broken_connection_lost_is_shown_when_it_is_back(page, server, place):
+    lost, sockets, losing = [], [], []
+
+    def between(socket):
+        kernel = socket.connect_to_server()
+        sockets.append(socket)
+
+        def pass_on(said):
+            frames = said if isinstance(said, bytes) else said.encode()
+            (lost.append if losing and b'"view"' in frames and b"robert" in frames else socket.send)(said)
+
+        kernel.on_message(pass_on)
+
+    page.route_web_socket(re.compile("/api/kernels/.*/channels"), between)
+    cells = ["%load_ext syft_lab\n%owner start breaks", "robert = owner.invite('robert')"]
+    book = Notebook(page, server, "breaks.ipynb", cells, kernel="python3")
+    show(page)
+    book.run(0)
+    here = panel(page).get_by_role("article", name="owner breaks")
+    here.get_by_role("button", name="Log").click()
+    losing.append(True)
+    book.run(1)
+    late = time.monotonic() + PATIENCE / 1000
+    while not lost and time.monotonic() < late:
+        page.wait_for_timeout(50)  # Playwright hands on what sockets say while it waits
+    assert lost
+    assert "robert" not in here.inner_text()
+    losing.clear()
+    sockets[-1].close()
+    here.get_by_text("robert").first.wait_for()
+    assert len(sockets) > 1
+
+
 MANY = """
 import secrets, threading
 from syft_lab import canonical
@@ -276,6 +310,11 @@ def test_five_hundred_requests_long_names_and_text_from_right_to_left(page, serv
     bulk.get_by_role("button", name="Deny them").click()
     page.locator(".syft-Inbox-Detail .syft-Notice", has_text="3 requests denied").wait_for()
     page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length <= 498", polling=100)
+    page.get_by_role("article", name="request 498").wait_for()  # what was just decided stays until one goes on
+    page.locator(".syft-Inbox-List").focus()
+    page.keyboard.press("j")
+    page.get_by_role("article", name="request 497").wait_for()
+    page.wait_for_function("document.querySelectorAll('.syft-Inbox-List > li').length === 497", polling=100)
     page.set_viewport_size({"width": 700, "height": 900})
     book.shot("inbox-wide-narrow")
     book.theme(dark=True)

@@ -23,6 +23,7 @@ export class Kernel implements IKernel {
   handleComms = true;
   info?: Promise<{ language_info: { name: string } }>;
   statusChanged = new Signal<Kernel, string>(this);
+  connectionStatusChanged = new Signal<Kernel, string>(this);
   disposed = new Signal<Kernel, void>(this);
   comms: Comm[] = [];
   told: ((comm: any, message: any) => void) | null = null;

@@ -9,7 +9,7 @@ test('a line opens where the kernel has loaded syft_lab, and says what it watche
   line.watch(['owner']);
   await settled();
   assert.ok(kernel.last.opened);
-  assert.deepEqual(kernel.last.sent, [{ do: 'watch', views: ['owner'] }]);
+  assert.deepEqual(kernel.last.sent, [{ do: 'watch', views: ['owner'], has: {} }]);
   line.watch(['owner']);
   assert.equal(kernel.last.sent.length, 1);
   kernel.last.say({ version: 1 });
@@ -150,7 +150,22 @@ test('a line that the kernel closed while this page slept is opened again', asyn
   assert.equal(line.state, 'searching');
   await settled();
   assert.equal(kernel.comms.length, 2);
-  assert.deepEqual(kernel.last.sent, [{ do: 'watch', views: ['owner'] }]);
+  assert.deepEqual(kernel.last.sent, [{ do: 'watch', views: ['owner'], has: {} }]);
+  line.dispose();
+});
+
+test('after a break of the connection the kernel is told what was heard, and sends the rest again', async () => {
+  const kernel = new Kernel(true);
+  const line = new Line(kernel);
+  line.watch(['owner', 'inbox']);
+  await settled();
+  kernel.last.say({ view: 'owner', turn: 1, state: {} });
+  kernel.last.say({ view: 'inbox', turn: 2, state: {} });
+  kernel.last.say({ view: 'owner', turn: 3, state: {} });
+  kernel.connectionStatusChanged.emit('connecting');
+  assert.equal(kernel.last.sent.length, 1);
+  kernel.connectionStatusChanged.emit('connected');
+  assert.deepEqual(kernel.last.sent[1], { do: 'watch', views: ['owner', 'inbox'], has: { owner: 3, inbox: 2 } });
   line.dispose();
 });
 

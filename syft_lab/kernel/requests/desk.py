@@ -129,6 +129,13 @@ class Desk:
         found = self._journal.read(f"SELECT {_COLUMNS} FROM requests WHERE {where} ORDER BY number", *given, *chosen)
         return [Row(*r) for r in found]
 
+    def latest(self, count: int, beside: Iterable[str]) -> list[Row]:
+        """The requests that changed last, the oldest change first; those in some states are left out."""
+        left_out = tuple(beside)
+        where = f"WHERE state NOT IN ({_marks(left_out)}) ORDER BY entry DESC LIMIT ?"
+        found = self._journal.read(f"SELECT {_COLUMNS} FROM requests {where}", *left_out, count)
+        return [Row(*r) for r in reversed(found)]
+
     def count(self, states: Iterable[str] = ()) -> int:
         """How many requests there are, in some states or in any."""
         wanted = tuple(states)

@@ -408,12 +408,12 @@ class Requests(Sequence[Request]):
         return Request(self._desk, self._runs, ids[index])
 
     def shown(self, over: int, full: int | None = None) -> tuple[list[dict[str, Any]], int]:
-        """The facts of all that are open and of the newest ``over`` others, and how many others there are.
+        """The facts of all that are open and of the ``over`` others that changed last, and how many others there are.
 
         Beyond the first ``full`` there is `brief` only.
         """
         open_now = self._desk.rows(states=LIVE)
-        others = [r for r in self._desk.rows()[-over - len(open_now) :] if r.state not in LIVE][-over:] if over else []
+        others = self._desk.latest(over, LIVE)
         rows = [*reversed(open_now), *reversed(others)]
         full = len(rows) if full is None else full
         shown = [facts(self._desk, r) for r in rows[:full]] + [brief(self._desk, r) for r in rows[full:]]
