@@ -119,7 +119,7 @@ class FailedError(LabError):
 
 
 class PartnerError(LabError):
-    """A partner in a federation is gone, late, or sent what the protocol does not have; the run ended, nothing was opened."""
+    """A partner in a federation is gone, late, or sent what the protocol does not have; the run ended."""
 
     code = "partner"
 

@@ -78,6 +78,7 @@ class Party:
     timeout: float = WAIT_SECONDS
     online: Counts = field(default_factory=Counts)
     prepared: Counts = field(default_factory=Counts)
+    opened: bool = False  # whether this party has sent a share that opens a value
 
     def __post_init__(self) -> None:
         self._counts, self._step = self.online, 0
@@ -183,7 +184,8 @@ class Party:
         try:
             yield
         except PartnerError as error:
-            raise PartnerError(f"{self.names[other]} {error}; the run ended, and nothing was opened") from None
+            known = "what was opened before stays known" if self.opened else "nothing was opened"
+            raise PartnerError(f"{self.names[other]} {error}; the run ended, and {known}") from None
 
 
 def join(

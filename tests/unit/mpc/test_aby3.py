@@ -191,6 +191,29 @@ def test_what_a_sum_can_not_hold_is_refused_without_telling_it(bad, dtype):
     assert "1e" not in str(raised.value)
 
 
+@pytest.mark.parametrize(("piece", "known"), [(0, "and nothing was opened"), (30, "and what was opened before stays known")])
+def test_a_sum_that_ends_early_says_whether_something_was_opened(piece, known, monkeypatch):
+    monkeypatch.setattr(aggregate, "PIECE", 10)
+    enter = aggregate._Sum.enter
+
+    def entered(self, now):
+        if (self.party.index, now) == (1, piece):
+            raise RuntimeError("it dies")
+        enter(self, now)
+
+    monkeypatch.setattr(aggregate._Sum, "enter", entered)
+
+    def work(party):
+        try:
+            return aggregate.aggregate(party, [1], [torch.ones(400) if party.index == 1 else None], (400,), 18)
+        except (RuntimeError, errors.PartnerError) as error:
+            return str(error)
+
+    said = run(work)[0]
+    assert said[1] == "it dies"
+    assert known in said[2], said  # it waits for what bob enters before it sends a share of the sum
+
+
 def test_an_input_of_another_shape_or_kind_is_refused_before_anything_is_sent():
     with pytest.raises(ValueError, match="in the shape that all know"):
         summed([torch.zeros(3), torch.zeros(4)], [0, 1])
