@@ -89,6 +89,7 @@ class SessionTape(Tape):
         self._pump: asyncio.Task[None] | None = None
         self._window = asyncio.Semaphore(WINDOW)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[Future[Any]] = set()  # what somebody may wait for, wherever it is on its way
         self._last = 0.0
         self._waking = False
         self._failed: dict[int, LabError] = {}
@@ -291,6 +292,8 @@ class SessionTape(Tape):
             future.add_done_callback(self._work.ask(*work))
         with self.lock:
             self.check()
+            self._open.add(future)
+            future.add_done_callback(self._open.discard)
             self.sent += 1
             numbered = replace(message, number=self.sent)
             if outputs:
@@ -355,7 +358,7 @@ class SessionTape(Tape):
             except Exception as fault:  # of ours: whoever waits must hear of it
                 self._settle(future, LabError(f"{message.kind} could not be sent ({type(fault).__name__}: {fault})"))
             else:
-                if not future.cancelled():
+                if not future.done():
                     future.set_result((reply, held))
             return
 
@@ -421,9 +424,11 @@ class SessionTape(Tape):
 
     def close(self) -> None:
         """The session ends: nothing more is sent."""
-        self._die(ConnectionLost("this session is closed"))
-        while not self._queue.empty():
-            self._settle(self._queue.get_nowait().future, ConnectionLost("this session is closed"))
+        with self.lock:  # nothing is added after this
+            self._die(ConnectionLost("this session is closed"))
+            left = self._open.copy()
+        for future in left:  # a task that is cancelled before it began would tell nobody
+            self._settle(future, ConnectionLost("this session is closed"))
         for task in (*self._tasks, *([self._pump] if self._pump is not None else [])):
             task.cancel()
 

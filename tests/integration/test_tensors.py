@@ -1,5 +1,6 @@
 """Pointer tensors at a real owner, over CURVE, in a child of its kernel: what comes back, what is lost, and what others can't do."""
 
+import asyncio
 import gc
 import math
 import os
@@ -479,6 +480,28 @@ def test_an_interrupt_ends_the_wait_and_closing_ends_what_runs(hosting, alice):
     waiting.join(10)
     assert not waiting.is_alive()
     assert hosting._tensors.seats() == []
+
+
+def test_closing_ends_the_wait_for_what_was_taken_up_and_not_yet_sent(alice):
+    x = lab.send(torch.ones(3), alice)
+    y = x + 1
+    y.get()
+    alice.tape._window = asyncio.Semaphore(0)  # all places are taken: the next message waits for one
+
+    def ends():
+        with pytest.raises(errors.ConnectionLost, match="closed"):
+            y.get()
+
+    waiting = threading.Thread(target=ends, daemon=True)
+    before = alice.tape.sent
+    waiting.start()
+    end = time.monotonic() + 20
+    while alice.tape.sent == before or alice.tape._pump.done() or not alice.tape._queue.empty():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    alice.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_recording_comes_to_rest_and_is_sent(alice):
