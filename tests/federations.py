@@ -17,6 +17,7 @@ class Trio:
     """``owners`` and the analyst's ``sessions`` at them. ``accept`` does what the owners do in their inboxes."""
 
     def __init__(self, folder):
+        self.folder = folder
         self.owners = [lab.Owner.start(n, device=d) for n, d in zip(NAMES, (GPU or "cpu", "cpu", GPU or "cpu"), strict=True)]
         for owner, tensor, name in zip(self.owners, (AGES, INCOME), ("ages", "income"), strict=False):
             owner.publish(tensor, name, bounds=(0, 1), privacy_unit="row", rows_public=True, budget=lab.Budget(3.0))

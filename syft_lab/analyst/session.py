@@ -365,6 +365,9 @@ class Session(Link):
             if joint.dead is None:
                 leaving.append(m.Leave(joint.space))
             joint.end(StalePointerError(f"the session at {self.owner} was closed"))
+            for lane in joint.lanes:
+                if lane.session is self:
+                    lane.close()
         if self._tape is not None:
             self._tape.close()
             leaving += [m.Leave(self._tape.space)] if self._tape.sent else []

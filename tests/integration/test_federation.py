@@ -1,8 +1,10 @@
 """Three owners compute together over CURVE, in children of their kernels: what opens, what stays closed, and how it ends."""
 
+import asyncio
 import json
 import os
 import signal
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -413,6 +415,32 @@ def test_a_value_of_a_session_that_ended_says_why_beside_one_of_the_next(trio, f
     for work in (lambda: old + new, lambda: new + old):
         with pytest.raises((errors.PartnerError, errors.StalePointerError), match="hospital-b.*share the values again"):
             work()
+
+
+def test_closing_a_session_ends_the_wait_in_a_federation_for_what_was_not_sent_yet(trio):
+    sessions = [lab.connect(trio.folder / f"{o.name}.syft") for o in trio.owners]
+    federation = lab.federation(*sessions, purpose="one of them is closed")
+    trio.accept(federation)
+    federation.wait(20)
+    value = torch.ones(3).fix_prec().share(federation)
+    value.get()
+    lane = federation.tape.lanes[0]
+    lane._window, before = asyncio.Semaphore(0), lane.sent  # all places are taken
+
+    def ends():
+        with pytest.raises(errors.LabError, match="closed"):
+            value.get()
+
+    waiting = threading.Thread(target=ends, daemon=True)
+    waiting.start()
+    end = time.monotonic() + 20
+    while lane.sent == before or lane._pump.done() or not lane._queue.empty():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for session in sessions:
+        session.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_closed_session_leaves_no_party_behind(trio, fresh):
