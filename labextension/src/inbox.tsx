@@ -92,6 +92,7 @@ function Inbox(props: {
   const requests = (props.requests ?? []).filter(r => all || r.open || r.id === at).sort((a, b) => b.number - a.number);
   const index = Math.max(0, requests.findIndex(r => r.id === at));
   const current = requests[index];
+  React.useEffect(() => { if (current) setAt(current.id); }, [current?.id]); // a newer one that comes in takes no reader's place
   const choose = (i: number) => {
     const next = requests[Math.min(requests.length - 1, Math.max(0, i))];
     if (!next) return;

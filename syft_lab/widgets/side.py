@@ -132,13 +132,17 @@ class Side:
         return VERSION
 
     def _follow(self) -> None:
+        fault = ""
         while True:
             self._due.wait(POLL_SECONDS if self._watched() else None)
             self._due.clear()
             try:
                 self.refresh()
-            except Exception as fault:  # its text might hold anything; the next look tries again
-                log.error("pages could not be told what changed (%s)", type(fault).__name__)
+                fault = ""
+            except Exception as found:  # its text might hold anything; the next look tries again
+                if fault != type(found).__name__:  # once, not each second
+                    log.error("pages could not be told what changed (%s)", type(found).__name__)
+                fault = type(found).__name__
             time.sleep(REFRESH_SECONDS)
 
     def _watched(self) -> set[str]:

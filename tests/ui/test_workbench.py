@@ -335,6 +335,8 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
         page.evaluate("() => window.jupyterapp.commands.execute('syft-lab:inbox')")
         item.get_by_text("imports sklearn").wait_for()
         session.file(cell(CODE.replace("model.coef_,", "model.coef_ * 2,"), reason="doubled"), follows=first.number)
+        page.locator("#syft-request-2").wait_for()
+        assert item.is_visible(), "a newer request takes no reader's place"
         page.locator("#syft-request-2").click()
         second = page.get_by_role("article", name="request 2")
         second.get_by_text("what changed since request 1 is marked").wait_for()
