@@ -23,6 +23,7 @@ from syft_lab.analyst.result import Accounts
 from syft_lab.analyst.series import PointerSeries
 from syft_lab.analyst.session import Session
 from syft_lab.errors import LabError, UsageError
+from syft_lab.receipt import Head
 from syft_lab.widgets.cards import visible
 from syft_lab.widgets.side import shown
 from syft_lab.wire import messages as m
@@ -92,6 +93,7 @@ class _News:
     def __init__(self, session: Session, touch: Callable[[], None]) -> None:
         self._session, self._touch = weakref.ref(session), touch
         self._due = 0.0
+        self._head: Head | None = None  # of the owner's journal, when we asked: each release to us moves it, and the budget
         self._asking = False
         self.latency: float | None = None
         self.gauges: list[dict[str, Any]] = []
@@ -109,10 +111,10 @@ class _News:
         if session is None or session.closed:
             self.state, self.why = "closed", "connect again with %connect"
             return
-        now = time.monotonic()
-        if self._asking or now < self._due:
+        now, head = time.monotonic(), session.head
+        if self._asking or (now < self._due and head == self._head):
             return
-        self._asking, self._due = True, now + NEWS_SECONDS
+        self._asking, self._due, self._head = True, now + NEWS_SECONDS, head
         work = self._ask(session)
         try:
             asyncio.run_coroutine_threadsafe(work, session.loop)

@@ -127,6 +127,22 @@ def test_a_page_hears_of_the_views_that_it_watches_and_of_no_others(client):
     assert page.view("analyst", lambda s: s["sessions"][0]["state"] == "lost")["sessions"][0]["why"]
 
 
+def test_the_budget_is_shown_as_it_is_soon_after_each_release(client):
+    run(client, LOAD + "\nimport syft_lab.analyst.overview as overview\noverview.NEWS_SECONDS = 1000")
+    run(client, HOST + "owner.policy.allow('dp', dataset='patients', epsilon_per_query=0.5)")
+    page = Page(client, "one")
+    page.ask(do="watch", views=["analyst"])
+    run(client, "%connect alice.syft")
+
+    def left(expected):
+        page.view("analyst", lambda s: [g["left"] for c in s["sessions"] for g in c["gauges"]] == [expected])
+
+    left(1.0)
+    for what, expected in (("sum", 0.75), ("mean", 0.5)):
+        run(client, f"clinic['patients'].age.{what}().release(epsilon=0.25).value")
+        left(expected)
+
+
 def test_a_view_that_was_lost_on_the_way_is_sent_again(client):
     run(client, LOAD)
     run(client, HOST)
