@@ -14,7 +14,7 @@ import torch
 
 from syft_lab.errors import UsageError
 from syft_lab.mpc.aby3 import convert, decompose
-from syft_lab.mpc.aby3.multiply import Bilinear, masked, multiply
+from syft_lab.mpc.aby3.multiply import Bilinear, masked, masked_double, multiply
 from syft_lab.mpc.aby3.shares import Shared, add, joined, plus, sub
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.party import Party
@@ -33,15 +33,15 @@ class Fixed:
     k: int
 
     def __post_init__(self) -> None:
-        if self.f % 2 or not 2 <= self.f <= FINE - EXP_HALVINGS - 3 or self.k % 8 or not 8 <= self.k <= 64 - self.f:
+        if self.f % 2 or not 2 <= self.f <= FINE - EXP_HALVINGS - 3 or self.k % 8 or not 8 <= self.k <= 63 - self.f:
             raise UsageError(f"shares have an even number of fraction bits, 2 to {FINE - EXP_HALVINGS - 3}, and compare a "
-                             "multiple of 8 bits, 8 to 64 less those")  # fmt: skip
+                             "multiple of 8 bits, 8 to 63 less those")  # fmt: skip
 
     # Products
 
     def product(self, x: Shared, y: Shared, bilinear: Bilinear = torch.mul) -> Shared:
         """x·y, or another bilinear map of both; error of at most 2^−f."""
-        return truncate(self.party, masked(self.party, x, y, bilinear), self.f)
+        return truncate(self.party, masked_double(self.party, x, y, bilinear), self.f + 1)
 
     def scaled(self, x: Shared, factor: float) -> Shared:
         """x times a number that everybody knows; error of 2^−f, and of 2^−f of the value.

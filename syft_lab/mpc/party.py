@@ -28,7 +28,7 @@ from syft_lab.mpc.randomness import FRESH_BYTES, KEY_BYTES, Stream, fresh, run_k
 
 PARTIES = 3
 WAIT_SECONDS = 30.0
-VERSION = b"syft-lab mpc 1\0\0"
+VERSION = b"syft-lab mpc 2\0\0"
 HELLO_BYTES = len(VERSION) + FRESH_BYTES + KEY_BYTES
 _HEAD = struct.Struct("<16sIIQ")
 _NO_RUN = bytes(16)

@@ -27,7 +27,7 @@ TABLE: dict[Any, Rule] = {}
 
 
 class Product(NamedTuple):
-    """A product before its truncation: this party's masked part, with 2f fraction bits. Sums of such are truncated once."""
+    """Twice a product to be truncated: this party's masked part, with 2f + 1 fraction bits to drop f + 1 of; or a sum."""
 
     part: Tensor
 
@@ -69,10 +69,10 @@ class Share(torch.Tensor):
         """Its shares; what was put off is done now, by all parties alike."""
         state, fixed = self.state, self.fixed
         if isinstance(state, Product):
-            state = truncate(fixed.party, state.part, fixed.f)
+            state = truncate(fixed.party, state.part, fixed.f + 1)
         elif isinstance(state, Rectified):
             of = state.of
-            state = convert.rectify(fixed.party, of.part, fixed.f, fixed.k) if isinstance(of, Product) else fixed.relu(of)
+            state = convert.rectify(fixed.party, of.part, fixed.f + 1, fixed.k) if isinstance(of, Product) else fixed.relu(of)
         self.state = state
         return state
 

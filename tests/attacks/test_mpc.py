@@ -24,8 +24,8 @@ PROTOCOLS = {
     "truncate shares": lambda p, x: truncate(p, x, 16),
     "sign": sign,
     "choose": lambda p, x: convert.choose(p, x, [x])[0],
-    "rectify": lambda p, x: convert.rectify(p, multiply.masked(p, x, x), 18),
-    "sums put off": lambda p, x: truncate(p, multiply.masked(p, x, x) + multiply.masked(p, x, x) + (x.own << 18), 18),
+    "rectify": lambda p, x: convert.rectify(p, multiply.masked_double(p, x, x), 19),
+    "sums put off": lambda p, x: truncate(p, sum(multiply.masked_double(p, x, x) for _ in range(2)) + (x.own << 19), 19),
     "decompose": lambda p, x: convert.numbers(p, decompose.any_above(p, decompose.decompose(p, x, 8)), x.own.numel()),
     "enter": lambda p, x: enter(p, 1, x.own if p.index == 1 else None, x.own.shape),
     "exp": lambda p, x: Fixed(p, FRACTION, K).exp(x),
@@ -235,6 +235,6 @@ def test_partners_with_another_version_are_told(monkeypatch):
 
     wired = wires()
     plain = wired[2][0].send
-    wired[2][0].send = lambda head, body: plain(head, memoryview(b"syft-lab mpc 2\0\0" + bytes(body)[len(party.VERSION) :]))
+    wired[2][0].send = lambda head, body: plain(head, memoryview(b"syft-lab mpc 1\0\0" + bytes(body)[len(party.VERSION) :]))
     with pytest.raises(errors.PartnerError, match="carol has another version"):
         run(lambda p, x: x, torch.arange(3), wired=wired, timeout=1)

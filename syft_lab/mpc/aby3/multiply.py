@@ -8,6 +8,13 @@ x·y is the sum of the nine products x_a·y_b. Party i can make three of them, w
 One round; 64 bits of each element of the *result* from each party, however many products are summed in it. Any bilinear map
 will do in place of the product: matrices, convolutions. For bits, + and − are ⊕ and · is ∧.
 
+Where *twice* the product will do (a truncation follows, which drops one bit more), a party needs one product, not two. What it
+has is a point of Shamir's sharing (Cramer, Damgård and Ishai 2005): of the line p(t) = x0 + x1·(1 − t) + x2·(1 − 2t), P0 knows
+p(1/2), P1 the slope, P2 p(1). The product of two lines is a parabola, r(t) = c0 + c1·t + c2·t², of which c0 = x·y is wanted,
+and 2·c0 = 4·r(1/2) + c2 − 2·r(1), a term for each party (docs/mpc.md):
+
+    2·x·y = (2·x0 + x1)(2·y0 + y1) + (x1 + 2·x2)(y1 + 2·y2) − 2·(x0 − x2)(y0 − y2)   modulo 2^64.
+
 What a party sees: party i − 1 sees z_i, in which F(k_{i+1}), with a key that it lacks, masks everything: it is uniform,
 whatever x and y are, and independent of what it saw before. α is added for each element, always: without it z_i tells of
 x_{i+1} y_i.
@@ -37,6 +44,19 @@ def masked(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) ->
     z = product(x.own, y.own + y.other)
     z += product(x.other, y.own)
     return mask(party, z)
+
+
+def masked_double(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
+    """As `masked`, but of 2·x·y, by one product at each party."""
+    z = product(_point(party.index, x), _point(party.index, y))
+    return mask(party, z.mul_(-2) if party.index == 2 else z)
+
+
+def _point(index: int, x: Shared) -> Tensor:
+    """What party ``index`` knows of the line, without its denominator."""
+    if index == 0:
+        return torch.add(x.other, x.own, alpha=2)
+    return torch.add(x.own, x.other, alpha=2) if index == 1 else x.other - x.own
 
 
 def mask(party: Party, z: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Dividing by 2^f, in the same step as the resharing of a product. A composition of this project: docs/mpc.md proves it.
 
-Given z = z0 + z1 + z2, one part at each party, masked as in `multiply`, with |z| < 2^61:
+Given z = z0 + z1 + z2, one part at each party, masked as in `multiply`, with |z| < 2^62:
 
 1. P2 sends z2 to P1. P0 now has a = z0 and P1 has b = z1 + z2, with a + b = z; let a' = a + 2^62, so that a' + b = z + 2^62
    =: z' lies in (0, 2^63). With u and v the top bits of a' and b, the sum a' + b wraps around 2^64 if and only if w = u ∨ v
@@ -35,7 +35,7 @@ _BIT, _GIFT, _SHARE, _SPREAD = 1, 2, 3, 4
 
 
 def truncate(party: Party, z: Tensor | Shared, f: int) -> Shared:
-    """Shares of z / 2^f, rounded at random; |z| < 2^61, 1 ≤ f ≤ 60.
+    """Shares of z / 2^f, rounded at random; |z| < 2^62, 1 ≤ f ≤ 60.
 
     Of a product as its masked parts, or of shares: then P1 has z2 already, and a is made uniform by F(k_1), which P0 and P1
     draw alike.

@@ -8,7 +8,7 @@ from syft_lab.mpc import bits, ring, sharing
 from syft_lab.mpc.aby3 import aggregate, convert, decompose
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
-from syft_lab.mpc.aby3.multiply import mask, multiply
+from syft_lab.mpc.aby3.multiply import mask, masked_double, multiply
 from syft_lab.mpc.aby3.open import reveal, reveal_bits
 from syft_lab.mpc.aby3.shares import constant
 from syft_lab.mpc.aby3.truncate import truncate
@@ -40,10 +40,26 @@ def test_a_product_of_matrices_costs_what_its_result_does():
     assert counted(parties) == ([8 * 30] * 3, 1)
 
 
+def test_twice_a_product_takes_one_product_of_each_party():
+    x, y = torch.cartesian_prod(EDGES, EDGES).T
+    done = []
+
+    def counting(a, b):
+        done.append(a)
+        return a * b
+
+    answers, parties = run(lambda p, *s: masked_double(p, *s, counting), x.contiguous(), y.contiguous())
+    assert torch.equal(sum(answers), 2 * x * y)
+    assert (len(done), counted(parties)) == (3, ([0] * 3, 0))
+    a, b = anything(6, 700), anything(700, 5)
+    answers, _ = run(lambda p, *s: masked_double(p, *s, ring.matmul), a, b)
+    assert torch.equal(sum(answers), 2 * (a @ b))
+
+
 @pytest.mark.parametrize("f", [1, 2, 13, 18, 29, 40])
 def test_truncation_rounds_up_or_down(f):
     z = torch.cat(
-        [torch.randint(-(2**top), 2**top, (N,)) for top in (3, 20, 40, 60)] + [torch.tensor([0, 1, -1, 2**61 - 1, 1 - 2**61])]
+        [torch.randint(-(2**top), 2**top, (N,)) for top in (3, 20, 40, 60)] + [torch.tensor([0, 1, -1, 2**62 - 1, 1 - 2**62])]
     )
     answers, parties = run(lambda p, x: truncate(p, mask(p, x.own), f), z)
     error = opened(answers) - (z >> f)
@@ -70,8 +86,8 @@ def test_truncation_has_no_bias_and_is_exact_where_it_can_be():
 
 
 def test_of_four_million_truncations_none_is_wrong():
-    """Without the correction of the wrap one in 2^(64 − 61) would be, at this size."""
-    z = torch.randint(-(2**61) + 1, 2**61, (1 << 22,))
+    """Without the correction of the wrap one in 2^(64 − 62) would be, at this size."""
+    z = torch.randint(-(2**62) + 1, 2**62, (1 << 22,))
     answers, _ = run(lambda p, x: truncate(p, mask(p, x.own), 18), z, log=False)
     error = opened(answers) - (z >> 18)
     counts = [(error == e).sum().item() for e in (0, 1)]

@@ -29,6 +29,14 @@ def test_functions_are_within_their_bounds(name, low, high, bound):
     assert (found - expected).abs().max() <= bound
 
 
+def test_products_are_right_up_to_the_limit_of_their_results():
+    x, y = kept(torch.tensor([[4095.9, 4095.9], [4000.1, -7.25]])), kept(torch.tensor([[4095.9, -4095.9], [4095.9, -4095.9]]))
+    found, _ = compute(lambda fixed, a, b: fixed.product(a, b, torch.matmul), x, y)
+    exact = x @ y
+    assert exact.abs().max() > 2**25 - 2000
+    assert (found - exact).abs().max() <= UNIT
+
+
 def test_exp_is_within_its_bound():
     x = kept(torch.cat([torch.linspace(-13, 7.6, 4001).double(), torch.tensor([-20.0, -100.0, -4000.0]).double()]))
     found, _ = compute(Fixed.exp, x)
