@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python lacks the venv module: on Debian and Ubuntu, install it with: sudo apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensors,code,lab,qr,demo,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tensors,fast,code,lab,qr,demo,test,dev]'
 	@rm -rf .venv/share/jupyter/labextensions/syft-lab && ln -s ../../../../syft_lab/labextension .venv/share/jupyter/labextensions/syft-lab
 	@touch $(EXTENSION) $@
 

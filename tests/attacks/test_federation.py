@@ -101,7 +101,9 @@ def test_parts_tell_nothing_of_the_value(parties):
 PROBE = """
 import json, os, socket, sys
 import pyseccomp
+import torch
 from syft_lab.kernel.executor import guard
+from syft_lab.mpc import ring
 os.chdir("/")
 readable = guard.readable_paths()
 pid = os.fork()
@@ -122,6 +124,8 @@ if pid == 0:
         "kill": attempt(lambda: os.kill(os.getppid(), 0)),
         "listen": attempt(lambda: socket.create_server(("127.0.0.1", 0)).close()),
     }
+    x = torch.arange(300 * 300).view(300, 300) * 0x9E3779B97F4A7  # machine code, where llvmlite can be read, else not
+    found["product"] = int(torch.equal(ring.matmul(x, x)[:9], x[:9] @ x))
     print(json.dumps(found), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)

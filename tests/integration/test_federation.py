@@ -17,6 +17,7 @@ import syft_lab as lab
 from syft_lab import canonical, errors
 from syft_lab.analyst.shared import SharedTape
 from syft_lab.identity import Keys
+from syft_lab.mpc import ring
 from syft_lab.wire import messages as m
 from tests import federations, models
 from tests.federations import AGES, INCOME, NAMES
@@ -534,3 +535,14 @@ def test_a_federation_shows_what_it_rests_on(group):
         assert words in html
     assert group.terms.members[0].fingerprint in html
     assert "any two of the three" in torch.ones(2).fix_prec().share(group)._repr_html_()
+
+
+def test_large_products_are_machine_code_in_a_locked_down_party(trio, group):
+    if ring.native() or ring.machine_code() is None:
+        pytest.skip("torch's product of int64 is as fast here, or llvmlite (the extra fast) is not installed")
+    t = torch.randn(300, 260)
+    assert t.numel() * 300 >= ring.LARGE
+    close((t.fix_prec().share(group) @ t.T.fix_prec().share(group)).get(), t @ t.T, 1e-3)
+    for party in trio.parties(group).values():
+        with open(f"/proc/{party.pid}/maps") as maps:
+            assert "libllvmlite" in maps.read()
