@@ -14,7 +14,7 @@ import torch
 
 from syft_lab.errors import UsageError
 from syft_lab.mpc.aby3 import convert, decompose
-from syft_lab.mpc.aby3.multiply import Bilinear, masked, masked_double, multiply
+from syft_lab.mpc.aby3.multiply import Bilinear, double_part, multiply, part
 from syft_lab.mpc.aby3.shares import Shared, add, joined, plus, sub
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.party import Party
@@ -41,7 +41,7 @@ class Fixed:
 
     def product(self, x: Shared, y: Shared, bilinear: Bilinear = torch.mul) -> Shared:
         """x·y, or another bilinear map of both; error of at most 2^−f."""
-        return truncate(self.party, masked_double(self.party, x, y, bilinear), self.f + 1)
+        return truncate(self.party, double_part(self.party, x, y, bilinear), self.f + 1)
 
     def scaled(self, x: Shared, factor: float) -> Shared:
         """x times a number that everybody knows; error of 2^−f, and of 2^−f of the value.
@@ -104,7 +104,7 @@ class Fixed:
         """x where the condition (zeros and ones) is 1, else y."""
         return add(y, multiply(self.party, condition, sub(x, y)))
 
-    # By series and by Newton's method, with more fraction bits inside
+    # By series, and by Newton's and Goldschmidt's methods, with more fraction bits inside
 
     def exp(self, x: Shared) -> Shared:
         """e^x for x ≤ (29 − f) ln 2, which is 7.6: e^(x − that), whose last bit weighs 2^(29 − f) times as much."""
@@ -122,7 +122,7 @@ class Fixed:
 
     def _fine(self, x: Shared, y: Shared, drop: int = FINE) -> Shared:
         """x·y with ``FINE`` fraction bits each, less ``drop`` of those of the product."""
-        return truncate(self.party, masked(self.party, x, y), drop)
+        return truncate(self.party, part(x, y), drop)
 
     def sigmoid(self, x: Shared) -> Shared:
         """1 / (1 + e^−x): of −|x|, and 1 less that where x is positive."""
@@ -147,8 +147,8 @@ class Fixed:
             x = minus.map(torch.neg)
             y = sub(y, multiply(self.party, negative, y).map(lambda t: 2 * t))
         u, factor = self._normal(x)
-        part = truncate(self.party, masked(self.party, y, self._inverse(u)), FINE)
-        return truncate(self.party, masked(self.party, part, factor), NORMAL - self.f)
+        scaled = truncate(self.party, part(y, self._inverse(u)), FINE)
+        return truncate(self.party, part(scaled, factor), NORMAL - self.f)
 
     def reciprocal(self, x: Shared) -> Shared:
         """1/x; see `divide`."""
@@ -163,7 +163,7 @@ class Fixed:
             square = self._fine(w, w)
             rest = plus(self.party, self._fine(u, square).map(torch.neg), 3 << FINE)
             w = self._fine(w, rest, FINE + 1)
-        return truncate(self.party, masked(self.party, w, root), FINE + NORMAL // 2 - self.f - self.f // 2)
+        return truncate(self.party, part(w, root), FINE + NORMAL // 2 - self.f - self.f // 2)
 
     def _signed(self, x: Shared) -> tuple[Shared, Shared]:
         """Whether x < 0, and −|x|."""
@@ -175,11 +175,16 @@ class Fixed:
         return truncate(self.party, x.map(lambda t: t * round(factor * 2**bits)), bits)
 
     def _inverse(self, u: Shared) -> Shared:
-        """1/u for 1/2 ≤ u ≤ 1, both with ``FINE`` fraction bits: a line, off by at most 0.086, which is squared three times."""
+        """1/u for 1/2 ≤ u ≤ 1, both with ``FINE`` fraction bits (Goldschmidt 1964).
+
+        A line w is off by e = 1 − u·w, of at most 0.086; w·(1 + e)(1 + e²)(1 + e⁴) by e⁸. The next e and w are made together.
+        """
         w = plus(self.party, u.map(lambda t: -2 * t), round(2.9142 * 2**FINE))
-        for _ in range(3):
-            w = self._fine(w, plus(self.party, self._fine(u, w).map(torch.neg), 2 << FINE))
-        return w
+        e = plus(self.party, self._fine(u, w).map(torch.neg), 1 << FINE)
+        for _ in range(2):
+            both = self._fine(Shared(*(torch.stack(t) for t in zip(e, w, strict=True))), e)
+            e, w = both.map(lambda t: t[0]), add(w, both.map(lambda t: t[1]))
+        return add(w, self._fine(w, e))
 
     def _normal(self, x: Shared, even: bool = False) -> tuple[Shared, Shared]:
         """u = x·2^s / 2^32 in [1/2, 1), with ``FINE`` fraction bits, and 2^s; with ``even`` 4^s, in [1/4, 1), and 2^s.
@@ -197,7 +202,7 @@ class Fixed:
             return steps.map(lambda t: (t * column).sum(0).view(shape))
 
         factor = power((lambda s: 4 ** (s // 2)) if even else (lambda s: 2**s))
-        u = truncate(self.party, masked(self.party, x, factor), NORMAL - FINE)
+        u = truncate(self.party, part(x, factor), NORMAL - FINE)
         return u, power(lambda s: 2 ** (s // 2)) if even else factor
 
 

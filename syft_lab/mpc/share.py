@@ -27,7 +27,7 @@ TABLE: dict[Any, Rule] = {}
 
 
 class Product(NamedTuple):
-    """Twice a product to be truncated: this party's masked part, with 2f + 1 fraction bits to drop f + 1 of; or a sum."""
+    """Twice a product to be truncated: this party's part, with 2f + 1 fraction bits, of which f + 1 are to go; or a sum."""
 
     part: Tensor
 

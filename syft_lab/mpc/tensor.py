@@ -11,7 +11,7 @@ from torch import Tensor
 
 from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.mpc import ring, sharing
-from syft_lab.mpc.aby3.multiply import masked_double, multiply
+from syft_lab.mpc.aby3.multiply import double_part, multiply
 from syft_lab.mpc.aby3.shares import Shared, add, constant, sub
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
@@ -132,7 +132,7 @@ def _shape(x: Any) -> torch.Size:
 
 
 def _part(x: Any, fixed: Fixed) -> Tensor:
-    """With 2f + 1 fraction bits, to be added to a masked product."""
+    """With 2f + 1 fraction bits, to be added to a product."""
     if isinstance(x, Share) and isinstance(x.state, Product):
         return x.state.part
     return _number(x, fixed).own << (fixed.f + 1)
@@ -176,7 +176,7 @@ def _product(x: Any, y: Any, bilinear: Callable[[Tensor, Tensor], Tensor]) -> Sh
             return Share(
                 multiply(fixed.party, x.shared, y.shared, bilinear), fixed, torch.int64 if dtype is torch.bool else dtype
             )
-        return Share(Product(masked_double(fixed.party, x.shared, y.shared, bilinear)), fixed)
+        return Share(Product(double_part(fixed.party, x.shared, y.shared, bilinear)), fixed)
     public = y if share is x else x
     one = torch.as_tensor(public)
     if one.dim() == 0 and bilinear is torch.mul:

@@ -20,12 +20,13 @@ N = 20_000
 SECRETS = (0, -1)
 PROTOCOLS = {
     "multiply": lambda p, x: multiply.multiply(p, x, x),
-    "truncate": lambda p, x: truncate(p, multiply.masked(p, x, x), 18),
+    "truncate": lambda p, x: truncate(p, multiply.part(x, x), 18),
     "truncate shares": lambda p, x: truncate(p, x, 16),
     "sign": sign,
     "choose": lambda p, x: convert.choose(p, x, [x])[0],
-    "rectify": lambda p, x: convert.rectify(p, multiply.masked_double(p, x, x), 19),
-    "sums put off": lambda p, x: truncate(p, sum(multiply.masked_double(p, x, x) for _ in range(2)) + (x.own << 19), 19),
+    "truncate shares of an even number": lambda p, x: truncate(p, x.map(lambda t: t * 16), 20),
+    "rectify": lambda p, x: convert.rectify(p, multiply.double_part(p, x, x), 19),
+    "sums put off": lambda p, x: truncate(p, sum(multiply.double_part(p, x, x) for _ in range(2)) + (x.own << 19), 19),
     "decompose": lambda p, x: convert.numbers(p, decompose.any_above(p, decompose.decompose(p, x, 8)), x.own.numel()),
     "enter": lambda p, x: enter(p, 1, x.own if p.index == 1 else None, x.own.shape),
     "exp": lambda p, x: Fixed(p, FRACTION, K).exp(x),
@@ -126,6 +127,17 @@ def test_a_planted_fault_a_sum_without_masks_is_caught(monkeypatch):
 def test_a_planted_fault_no_zero_share_is_caught(monkeypatch):
     monkeypatch.setattr(multiply, "mask", lambda party, z: z)
     assert max(worst(PROTOCOLS["multiply"], s) for s in SECRETS) > 50
+
+
+@pytest.mark.parametrize("name", ["truncate", "rectify", "sums put off"])
+def test_a_planted_fault_a_part_that_goes_out_as_it_is_is_caught(name, monkeypatch):
+    from syft_lab.mpc.aby3 import truncate as module
+    from syft_lab.mpc.party import Party
+
+    real = Party.words
+    spread = module._SPREAD
+    monkeypatch.setattr(Party, "words", lambda p, key, op, slot, shape: real(p, key, op, slot, shape) * (slot != spread))
+    assert max(worst(PROTOCOLS[name], s) for s in SECRETS) > 50
 
 
 def test_a_planted_fault_no_zero_share_of_bits_is_caught(monkeypatch):

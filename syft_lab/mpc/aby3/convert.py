@@ -93,7 +93,7 @@ def choose(party: Party, x: Shared, values: Sequence[Shared], k: int = K) -> lis
 
 
 def rectify(party: Party, z: Tensor, f: int, k: int = K) -> Shared:
-    """The larger of z / 2^f and 0, of the masked parts of a product, in eight rounds: as many as the comparison needs, and one.
+    """The larger of z / 2^f and 0, of the parts of a product, in eight rounds: as many as the comparison needs, and one.
 
     Of z / 2^f the low 64 − f bits do not depend on whether the sum of the halves wraps. So, for k ≤ 64 − f:
 

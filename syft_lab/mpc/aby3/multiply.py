@@ -41,15 +41,20 @@ def multiply(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) 
 
 def masked(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
     """Step 1: z_i, which the three parties' make the product of."""
+    return mask(party, part(x, y, product))
+
+
+def part(x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
+    """Step 1 before it is masked: it tells of both, and is for `truncate`, which masks it."""
     z = product(x.own, y.own + y.other)
     z += product(x.other, y.own)
-    return mask(party, z)
+    return z
 
 
-def masked_double(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
-    """As `masked`, but of 2·x·y, by one product at each party."""
+def double_part(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Tensor:
+    """As `part`, but of 2·x·y, by one product at each party."""
     z = product(_point(party.index, x), _point(party.index, y))
-    return mask(party, z.mul_(-2) if party.index == 2 else z)
+    return z.mul_(-2) if party.index == 2 else z
 
 
 def _point(index: int, x: Shared) -> Tensor:

@@ -1,10 +1,10 @@
 """Dividing by 2^f, in the same step as the resharing of a product. A composition of this project: docs/mpc.md proves it.
 
-Given z = z0 + z1 + z2, one part at each party, masked as in `multiply`, with |z| < 2^62:
+Given z = z0 + z1 + z2, one part at each party, with |z| < 2^62:
 
-1. P2 sends z2 to P1. P0 now has a = z0 and P1 has b = z1 + z2, with a + b = z; let a' = a + 2^62, so that a' + b = z + 2^62
-   =: z' lies in (0, 2^63). With u and v the top bits of a' and b, the sum a' + b wraps around 2^64 if and only if w = u ∨ v
-   is 1, and
+1. P2 sends z2 − s to P1, with s = F(k_0) of P0 and P2. P0 now has a = z0 + s and P1 has b = z1 + z2 − s, with a + b = z; let
+   a' = a + 2^62, so that a' + b = z + 2^62 =: z' lies in (0, 2^63). With u and v the top bits of a' and b, the sum a' + b
+   wraps around 2^64 if and only if w = u ∨ v is 1, and
 
        (a' ≫ f) + (b ≫ f) − w·2^(64−f) − 2^(62−f) + 1  is  z / 2^f, rounded up with the probability of its fraction, else down.
 
@@ -37,8 +37,7 @@ _BIT, _GIFT, _SHARE, _SPREAD = 1, 2, 3, 4
 def truncate(party: Party, z: Tensor | Shared, f: int) -> Shared:
     """Shares of z / 2^f, rounded at random; |z| < 2^62, 1 ≤ f ≤ 60.
 
-    Of a product as its masked parts, or of shares: then P1 has z2 already, and a is made uniform by F(k_1), which P0 and P1
-    draw alike.
+    Of a product as its parts, which nobody masked yet, or of shares: then P1 has z2 already, and s is F(k_1), of P0 and P1.
     """
     return Truncation(party, z, f).finish()()
 
@@ -57,12 +56,15 @@ class Truncation:
         if party.index == 2:
             _deal(party, self._op, z, f)
             return
-        spread = 0 if isinstance(z, Tensor) else party.words(1, self._op, _SPREAD, self.shape)
         if party.index == 0:
-            half, self._gift = part + spread + (1 << 62), party.words(0, self._op, _GIFT, self.shape)
+            spread = party.words(0 if isinstance(z, Tensor) else 1, self._op, _SPREAD, self.shape)
+            half, self._gift = spread.add_(part).add_(1 << 62), party.words(0, self._op, _GIFT, self.shape)
             constant = 1 - (1 << (62 - f))
         else:
-            half = part + (party.receive(2, self.shape) if isinstance(z, Tensor) else z.other) - spread
+            if isinstance(z, Tensor):
+                half = part + party.receive(2, self.shape)
+            else:
+                half = part + z.other - party.words(1, self._op, _SPREAD, self.shape)
             self._gift = _whole(party.receive(2, (part.numel(), _size(f)), torch.uint8)).view(self.shape)
             constant = -(1 << (64 - f))
         self._swapped = _swap(party, self._op, half)
@@ -90,7 +92,7 @@ class Truncation:
 def _deal(party: Party, op: int, z: Tensor | Shared, f: int) -> None:
     """Step 1, and the gift of step 2, at P2."""
     if isinstance(z, Tensor):
-        party.send(1, z)
+        party.send(1, z - party.words(0, op, _SPREAD, z.shape))
     shape = z.shape if isinstance(z, Tensor) else z.own.shape
     count = math.prod(shape)
     alpha, beta = (party.bits(key, op, _BIT, (bits.width(count),)) for key in (0, 2))

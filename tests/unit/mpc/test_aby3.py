@@ -8,7 +8,7 @@ from syft_lab.mpc import bits, ring, sharing
 from syft_lab.mpc.aby3 import aggregate, convert, decompose
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
-from syft_lab.mpc.aby3.multiply import mask, masked_double, multiply
+from syft_lab.mpc.aby3.multiply import double_part, multiply
 from syft_lab.mpc.aby3.open import reveal, reveal_bits
 from syft_lab.mpc.aby3.shares import constant
 from syft_lab.mpc.aby3.truncate import truncate
@@ -48,11 +48,11 @@ def test_twice_a_product_takes_one_product_of_each_party():
         done.append(a)
         return a * b
 
-    answers, parties = run(lambda p, *s: masked_double(p, *s, counting), x.contiguous(), y.contiguous())
+    answers, parties = run(lambda p, *s: double_part(p, *s, counting), x.contiguous(), y.contiguous())
     assert torch.equal(sum(answers), 2 * x * y)
     assert (len(done), counted(parties)) == (3, ([0] * 3, 0))
     a, b = anything(6, 700), anything(700, 5)
-    answers, _ = run(lambda p, *s: masked_double(p, *s, ring.matmul), a, b)
+    answers, _ = run(lambda p, *s: double_part(p, *s, ring.matmul), a, b)
     assert torch.equal(sum(answers), 2 * (a @ b))
 
 
@@ -61,7 +61,7 @@ def test_truncation_rounds_up_or_down(f):
     z = torch.cat(
         [torch.randint(-(2**top), 2**top, (N,)) for top in (3, 20, 40, 60)] + [torch.tensor([0, 1, -1, 2**62 - 1, 1 - 2**62])]
     )
-    answers, parties = run(lambda p, x: truncate(p, mask(p, x.own), f), z)
+    answers, parties = run(lambda p, x: truncate(p, x.own, f), z)
     error = opened(answers) - (z >> f)
     assert set(error.tolist()) <= {0, 1}
     n, bit = z.numel(), bits.width(z.numel())
@@ -88,7 +88,7 @@ def test_truncation_has_no_bias_and_is_exact_where_it_can_be():
 def test_of_four_million_truncations_none_is_wrong():
     """Without the correction of the wrap one in 2^(64 − 62) would be, at this size."""
     z = torch.randint(-(2**62) + 1, 2**62, (1 << 22,))
-    answers, _ = run(lambda p, x: truncate(p, mask(p, x.own), 18), z, log=False)
+    answers, _ = run(lambda p, x: truncate(p, x.own, 18), z, log=False)
     error = opened(answers) - (z >> 18)
     counts = [(error == e).sum().item() for e in (0, 1)]
     assert sum(counts) == z.numel()
@@ -238,7 +238,7 @@ def test_an_input_of_another_shape_or_kind_is_refused_before_anything_is_sent():
 
 
 def test_nothing_of_nothing_is_nothing():
-    answers, _ = run(lambda p, x: convert.choose(p, truncate(p, mask(p, x.own), 18), [x])[0], torch.empty(0, dtype=torch.int64))
+    answers, _ = run(lambda p, x: convert.choose(p, truncate(p, x.own, 18), [x])[0], torch.empty(0, dtype=torch.int64))
     assert opened(answers).shape == (0,)
 
 
