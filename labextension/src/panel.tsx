@@ -7,7 +7,7 @@ import type { IAnalystView, IBrief, IMine, IOwnerView, ISession } from './views.
 import { UNDECIDED, WAITING } from './views.js';
 import { getting } from './remote.js';
 import { ago, bytes, count, hue, visible } from './text.js';
-import { Act, Dataset, Facts, Gauge, Section, useSay } from './parts.js';
+import { Act, Dataset, Facts, Gauge, Moving, Section, useSay } from './parts.js';
 
 /** What the panel has the rest of JupyterLab do. */
 export interface IHooks {
@@ -115,9 +115,9 @@ function OwnerPart(props: { owner: IOwnerView; line: Line; hooks: IHooks; say: S
       {owner.warning ? <div className="syft-Notice syft-mod-wrong">{visible(owner.warning)}</div> : null}
       <Section title="Inbox" badge={owner.waiting || ''}>
         {open.length ? (
-          <ul className="syft-List" aria-label="requests that wait for you">
+          <Moving label="requests that wait for you" ids={open.slice(0, MOST).map(r => r.id)}>
             {open.slice(0, MOST).map(r => <Waiting key={r.id} request={r} ask={ask} say={say} open={() => hooks.openInbox(r.id)} />)}
-          </ul>
+          </Moving>
         ) : <p className="syft-Dim">Nothing waits for you.</p>}
         <div className="syft-Acts">
           <button type="button" className="syft-Act" onClick={() => hooks.openInbox()}>
@@ -127,14 +127,14 @@ function OwnerPart(props: { owner: IOwnerView; line: Line; hooks: IHooks; say: S
       </Section>
       {jobs.length ? (
         <Section title="Running" badge={jobs.length}>
-          <ul className="syft-List" aria-label="running jobs">
+          <Moving label="running jobs" ids={jobs.map(r => r.id)}>
             {jobs.map(r => (
               <li key={r.id} className="syft-Item syft-Row">
                 <span className="syft-Name">{r.number} · {visible(r.analyst)}</span><span className="syft-Dim">{visible(r.says)}</span>
                 <Act label="Cancel" say={say} done={`request ${r.number} cancelled`} work={() => ask({ do: 'cancel', id: r.id })} />
               </li>
             ))}
-          </ul>
+          </Moving>
         </Section>
       ) : null}
       <Section title="Datasets" badge={owner.datasets.length}>

@@ -1,7 +1,7 @@
 /** Small parts that the views share. */
 import React from 'react';
 import type { IColumn, IDataset, IGauge } from './views.js';
-import { plain, visible } from './text.js';
+import { moved, plain, visible } from './text.js';
 
 /** A section that folds. What is in it is not drawn while it is folded. */
 export function Section(props: { title: string; badge?: string | number; open?: boolean; children: React.ReactNode }): JSX.Element {
@@ -55,6 +55,25 @@ export function Act(props: {
       {props.label}
     </button>
   );
+}
+
+const STILL = 600; // ms; the second click of a double click comes within 500
+
+/** A list whose entries come and go. When one gets another place no button takes a click for a moment: it was meant for another. */
+export function Moving(props: { label: string; ids: readonly string[]; children: React.ReactNode }): JSX.Element {
+  const [moves, setMoves] = React.useState(0);
+  const before = React.useRef(props.ids);
+  React.useLayoutEffect(() => {
+    const was = before.current;
+    before.current = props.ids;
+    if (moved(was, props.ids)) setMoves(n => n + 1);
+  });
+  React.useEffect(() => {
+    if (!moves) return;
+    const timer = setTimeout(() => setMoves(0), STILL);
+    return () => clearTimeout(timer);
+  }, [moves]);
+  return <ul className={`syft-List${moves ? ' syft-mod-moved' : ''}`} aria-label={props.label}>{props.children}</ul>;
 }
 
 /** What a person is told about what they did last. */

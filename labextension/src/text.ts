@@ -48,3 +48,8 @@ export function variable(name: string): string {
   const made = name.replace(/[^\p{L}\p{N}_]/gu, '_');
   return /^\p{N}/u.test(made) ? `_${made}` : made || '_';
 }
+
+/** Whether something that is in both lists has another place in the second. */
+export function moved(was: readonly string[], now: readonly string[]): boolean {
+  return now.some((id, i) => was[i] !== id && was.includes(id));
+}

@@ -5,6 +5,7 @@ const KIND = { filed: "wants", seen: "wants", partly: "wants", review: "wants", 
 // What the owner alone may see stays in this page, by request, and is never saved with a notebook.
 const looked = new Map(), secrets = new Map(), explained = new Map();
 const typed = new Map(); // field → what is being typed into it
+const STILL = 600; // ms; the second click of a double click comes within 500
 const chosen = new Map(); // request → the digest that will be approved with others
 const fetched = new Map(); // request → {entry, facts}: cards beyond the first ones are asked for when they come into view
 const AT_ONCE = 40; // cards drawn before the page is shown; the others follow when it is idle
@@ -184,6 +185,17 @@ function dwell(node, then) {
   watch.observe(node);
 }
 
+/** Where ``arranging`` gives a card another place, no button takes a click for a moment: it was meant for the card that stood there. */
+function inert(parent, arranging) {
+  const order = () => Array.from(parent.children, (node) => node.dataset.request);
+  const was = order();
+  arranging();
+  if (order().every((number, i) => was[i] === number || !was.includes(number))) return;
+  parent.classList.add("syft-moved");
+  clearTimeout(parent.syftStill);
+  parent.syftStill = setTimeout(() => parent.classList.remove("syft-moved"), STILL);
+}
+
 function batch(root, view, ask, say, again) {
   const bar = root.querySelector(".syft-batch");
   const open = new Map(view.requests.filter((r) => UNDECIDED.includes(r.state)).map((r) => [r.id, r]));
@@ -238,7 +250,7 @@ export default widget((view, root, ask, say, again) => {
   root.querySelector(".syft-count").textContent = wants ? `${wants} wait${wants === 1 ? "s" : ""} for you` : "nothing waits for you";
   empty.hidden = open.length > 0;
   batch(root, view, ask, say, again);
-  arrange(first, open.slice(0, (root.syftMost ??= AT_ONCE)).map(shown));
+  inert(first, () => arrange(first, open.slice(0, (root.syftMost ??= AT_ONCE)).map(shown)));
   if (open.length > root.syftMost) idle(() => { root.syftMost += AT_ONCE; again(); });
   rest.hidden = !over.length;
   rest.firstChild.textContent = `${view.over} decided${view.over > over.length ? ` (the last ${over.length})` : ""}`;

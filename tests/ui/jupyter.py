@@ -141,3 +141,26 @@ class Notebook:
         """Keep a picture, for people to look at."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         (target or self.page).screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+@contextlib.contextmanager
+def taking_no_clicks(page, selector):
+    """What is done meanwhile puts an entry above others in a list, whose buttons take no click in the moment after, and then do."""
+    clicks = "getComputedStyle(document.querySelector(`${selector} button`)).pointerEvents"
+    page.wait_for_function(f"selector => {clicks} === 'auto'", arg=selector)
+    page.evaluate(
+        f"""selector => {{
+            const list = document.querySelector(selector), count = list.children.length;
+            window.syftClicks = '';
+            new MutationObserver((_, watch) => {{
+                if (list.children.length === count) return;
+                window.syftClicks = {clicks};
+                watch.disconnect();
+            }}).observe(list, {{ childList: true }});
+        }}""",
+        selector,
+    )
+    yield
+    page.wait_for_function("window.syftClicks")
+    assert page.evaluate("window.syftClicks") == "none"
+    page.wait_for_function(f"selector => {clicks} === 'auto'", arg=selector)

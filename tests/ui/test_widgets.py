@@ -14,7 +14,7 @@ import syft_lab as lab
 from syft_lab import errors
 from syft_lab.cell import Cell
 
-from .jupyter import Notebook
+from .jupyter import Notebook, taking_no_clicks
 
 BUSY = "import time\nfor _ in range(600): time.sleep(0.1)\nprint('slept')"
 TABLE = """
@@ -126,7 +126,11 @@ def test_the_inbox_shows_what_changed_and_what_hangs_on_one_person(page, server,
         code = CODE.replace("model.coef_,", "model.coef_ * 2,").replace("patients", "older")
         mended = Cell(code, (old.use("older"),), ("coef", "score", "by_ward"), {}, "doubled, for the emergency room")
         second = session.file(mended)
-        third = session.file(cell("import os\ntop = patients.age.max()\nrows = patients.head(9)", ("top", "rows"), "to see"))
+        item(page, 2).wait_for()
+        with taking_no_clicks(page, ".syft-open"):
+            third = session.file(
+                cell("import os\ntop = patients.age.max()\nrows = patients.head(9)", ("top", "rows"), "to see")
+            )
         box = item(page, 2)
         box.get_by_text("What changed since request 1").wait_for()
         box.get_by_text("no result grows with the number of rows").wait_for()

@@ -12,7 +12,7 @@ from syft_lab import errors
 from syft_lab.identity import Keys
 from syft_lab.partnership import Member, Partnership
 
-from .jupyter import PATIENCE, Notebook
+from .jupyter import PATIENCE, Notebook, taking_no_clicks
 from .test_widgets import CODE, PUBLISH, TABLE, cell, host, item
 
 AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
@@ -408,6 +408,8 @@ def test_the_buttons_of_the_panel_do_what_they_say_and_the_launcher_has_cards(pa
         owner = panel(page).get_by_role("article", name="owner buttons")
         waits = owner.get_by_role("list", name="requests that wait for you").locator("li")
         waits.nth(3).wait_for()
+        with taking_no_clicks(page, '[aria-label="requests that wait for you"]'):
+            session.file(cell("m = 4", ["m"], "one that comes in above the others"))
         waits.filter(has_text="reason 0").get_by_role("button", name="Approve").click()
         job = owner.get_by_role("list", name="running jobs").locator("li", has_text="1 · alice")
         job.get_by_text("running", exact=True).wait_for()

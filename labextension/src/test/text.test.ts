@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ago, bytes, count, hue, plain, variable, visible } from '../text.js';
+import { ago, bytes, count, hue, moved, plain, variable, visible } from '../text.js';
 import { assigned, getting, onMock, ownerOf, toPlain, toRemote } from '../remote.js';
 
 test('what deceives the eye is spelled out', () => {
@@ -17,6 +17,15 @@ test('numbers, sizes and ages are short', () => {
   assert.equal(ago(0, 7200), '2 h ago');
   assert.equal(count(1, 'request'), '1 request');
   assert.equal(count(0, 'request'), '0 requests');
+});
+
+test('entries that get another place are told from those that come after and those that stay', () => {
+  assert.ok(!moved(['a', 'b'], ['a', 'b']));
+  assert.ok(!moved(['a', 'b'], ['a', 'b', 'c']));
+  assert.ok(!moved(['a', 'b'], ['a']));
+  assert.ok(!moved([], ['a']));
+  assert.ok(moved(['a', 'b'], ['c', 'a', 'b']));
+  assert.ok(moved(['a', 'b'], ['b']));
 });
 
 test('an owner has one colour everywhere', () => {
