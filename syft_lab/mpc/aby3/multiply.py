@@ -16,8 +16,8 @@ and 2·c0 = 4·r(1/2) + c2 − 2·r(1), a term for each party (docs/mpc.md):
     2·x·y = (2·x0 + x1)(2·y0 + y1) + (x1 + 2·x2)(y1 + 2·y2) − 2·(x0 − x2)(y0 − y2)   modulo 2^64.
 
 What a party sees: party i − 1 sees z_i, in which F(k_{i+1}), with a key that it lacks, masks everything: it is uniform,
-whatever x and y are, and independent of what it saw before. α is added for each element, always: without it z_i tells of
-x_{i+1} y_i.
+whatever x and y are, and independent of what it saw before. α is added to each element before it is sent, always: without it
+z_i tells of x_{i+1} y_i. Where a truncation follows, that masks what it sends.
 """
 
 from __future__ import annotations
