@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
@@ -21,7 +22,19 @@ from syft_lab.mpc.party import Party
 
 NORMAL = 32  # bits of a positive number that is normalised
 FINE = 29  # fraction bits of numbers up to 4, whose products stay below 2^61
-EXP_LOWEST, EXP_HALVINGS = -20.0, 8
+MOST = 18  # fraction bits of shares
+EXP_LOWEST = -20.0
+
+
+class Series(NamedTuple):
+    """How e^x is made of e^(x/2^halvings): with which fraction bits its powers, and a 24th. Products stay below 2^60.3."""
+
+    halvings: int
+    bits: int
+    weight: int
+
+
+EVEN, STEEP = Series(4, 25, 12), Series(6, 27, 14)  # off by 2.5e-6; by 1e-5 of the value where e^(x + 7.6) is above 1
 
 
 @dataclass(frozen=True)
@@ -33,8 +46,8 @@ class Fixed:
     k: int
 
     def __post_init__(self) -> None:
-        if self.f % 2 or not 2 <= self.f <= FINE - EXP_HALVINGS - 3 or self.k % 8 or not 8 <= self.k <= 63 - self.f:
-            raise UsageError(f"shares have an even number of fraction bits, 2 to {FINE - EXP_HALVINGS - 3}, and compare a "
+        if self.f % 2 or not 2 <= self.f <= MOST or self.k % 8 or not 8 <= self.k <= 63 - self.f:
+            raise UsageError(f"shares have an even number of fraction bits, 2 to {MOST}, and compare a "
                              "multiple of 8 bits, 8 to 63 less those")  # fmt: skip
 
     # Products
@@ -108,26 +121,32 @@ class Fixed:
 
     def exp(self, x: Shared) -> Shared:
         """e^x for x ≤ (29 − f) ln 2, which is 7.6: e^(x − that), whose last bit weighs 2^(29 − f) times as much."""
-        return self._falling(self.constant(x, -(FINE - self.f) * math.log(2)), EXP_HALVINGS + 3, FINE)
+        return self._falling(self.constant(x, -(FINE - self.f) * math.log(2)), STEEP, FINE)
 
-    def _falling(self, x: Shared, halvings: int, bits: int) -> Shared:
-        """e^x for x ≤ 0 with ``bits`` fraction bits, as (1 + y + y²/2)^(2^n) with y = x/2^n; below −20 it is that of −20."""
+    def _falling(self, x: Shared, by: Series, bits: int) -> Shared:
+        """e^x for x ≤ 0 with ``bits`` fraction bits; below −20 it is that of −20.
+
+        It is (1 + y + y²/2 + y²(4y + y²)/24)^(2^n) with y = x/2^n.
+        """
         lowest = self.constant(x, -EXP_LOWEST)
         clipped = sub(x, convert.choose(self.party, lowest, [lowest], self.k)[0])
-        y = clipped.map(lambda t: t << (FINE - self.f - halvings))
-        power = plus(self.party, add(y, self._fine(y, y, FINE + 1)), 1 << FINE)
-        for _ in range(halvings - 1):
+        y = clipped.map(lambda t: t << (by.bits - self.f - by.halvings))
+        square = self._fine(y, y, by.bits)
+        rest = add(y.map(lambda t: 4 * t), square).map(lambda t: t * round(2**by.weight / 24))
+        low = add(y.map(lambda t: 2 * t), square).map(lambda t: t << (FINE - by.bits - 1))
+        power = plus(self.party, add(low, self._fine(square, rest, 2 * by.bits + by.weight - FINE)), 1 << FINE)
+        for _ in range(by.halvings - 1):
             power = self._fine(power, power)
         return self._fine(power, power, 2 * FINE - bits)
 
     def _fine(self, x: Shared, y: Shared, drop: int = FINE) -> Shared:
-        """x·y with ``FINE`` fraction bits each, less ``drop`` of those of the product."""
+        """x·y, mostly with ``FINE`` fraction bits each, less ``drop`` of those of the product."""
         return truncate(self.party, part(x, y), drop)
 
     def sigmoid(self, x: Shared) -> Shared:
         """1 / (1 + e^−x): of −|x|, and 1 less that where x is positive."""
         negative, minus = self._signed(x)
-        falling = self._falling(minus, EXP_HALVINGS, FINE - 1)
+        falling = self._falling(minus, EVEN, FINE - 1)
         u = plus(self.party, falling, 1 << (FINE - 1))  # half of 1 + e^−|x|
         positive = truncate(self.party, self._inverse(u), FINE - self.f + 1)
         # where x < 0: 1 − positive
@@ -137,7 +156,7 @@ class Fixed:
     def softmax(self, x: Shared, dim: int) -> Shared:
         """e^x over its sum along a dimension, the largest x taken off first."""
         top = self.largest(x, dim).map(lambda t: t.unsqueeze(dim))
-        powers = self._falling(sub(x, top), EXP_HALVINGS, self.f)
+        powers = self._falling(sub(x, top), EVEN, self.f)
         return self.divide(powers, powers.map(lambda t: t.sum(dim, keepdim=True)), positive=True)
 
     def divide(self, y: Shared, x: Shared, positive: bool = False) -> Shared:
