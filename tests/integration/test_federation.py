@@ -1,6 +1,5 @@
 """Three owners compute together over CURVE, in children of their kernels: what opens, what stays closed, and how it ends."""
 
-import asyncio
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ from syft_lab.analyst.shared import SharedTape
 from syft_lab.identity import Keys
 from syft_lab.mpc import ring
 from syft_lab.wire import messages as m
-from tests import federations, models
+from tests import federations, models, tapes
 from tests.federations import AGES, INCOME, NAMES
 
 
@@ -426,7 +425,8 @@ def test_closing_a_session_ends_the_wait_in_a_federation_for_what_was_not_sent_y
     value = torch.ones(3).fix_prec().share(federation)
     value.get()
     lane = federation.tape.lanes[0]
-    lane._window, before = asyncio.Semaphore(0), lane.sent  # all places are taken
+    tapes.fill(lane)
+    before = lane.sent
 
     def ends():
         with pytest.raises(errors.LabError, match="closed"):

@@ -1,6 +1,5 @@
 """Pointer tensors at a real owner, over CURVE, in a child of its kernel: what comes back, what is lost, and what others can't do."""
 
-import asyncio
 import gc
 import math
 import os
@@ -20,6 +19,7 @@ import syft_lab as lab
 from syft_lab import errors
 from syft_lab.kernel import tensors as seats
 from syft_lab.wire import messages as m
+from tests import tapes
 from tests.devices import DEVICES
 
 from .kernels import Kernel
@@ -486,7 +486,7 @@ def test_closing_ends_the_wait_for_what_was_taken_up_and_not_yet_sent(alice):
     x = lab.send(torch.ones(3), alice)
     y = x + 1
     y.get()
-    alice.tape._window = asyncio.Semaphore(0)  # all places are taken: the next message waits for one
+    tapes.fill(alice.tape)
 
     def ends():
         with pytest.raises(errors.ConnectionLost, match="closed"):
