@@ -8,6 +8,7 @@ The client turns monitor events into errors, so that a wrong key or a dead addre
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
 import zmq
@@ -24,6 +25,8 @@ from syft_lab.wire.link import Hub
 DOMAIN = "syft-lab"
 HANDSHAKE_MS, HEARTBEAT_MS, SILENT_MS = 2000, 2000, 8000
 BATCH = 64
+# Systems give ports above to connections and kernels that come and go; an owner wants its own again at the next start.
+PORTS = range(20_000, 30_000)
 _BROKE = "the connection to the owner broke while an answer was pending"
 
 
@@ -63,12 +66,16 @@ class ZmqServer:
         self._reading = False
 
     def bind(self, host: str, port: int) -> int:
-        """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
-        try:
-            self._router.bind(f"tcp://{host}:{port or '*'}")
-        except zmq.ZMQError as error:
-            self.close()
-            raise UsageError(f"can't listen on {host}:{port}: {error.strerror}; choose another with --listen") from None
+        """Listen on ``host:port`` (0: a free one of `PORTS`, or else any); gives the port. Raises UsageError if it is taken."""
+        for chosen in (port,) if port else (*secrets.SystemRandom().sample(PORTS, 20), 0):
+            try:
+                self._router.bind(f"tcp://{host}:{chosen or '*'}")
+                break
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EADDRINUSE and chosen != port:
+                    continue
+                self.close()
+                raise UsageError(f"can't listen on {host}:{port}: {error.strerror}; choose another with --listen") from None
         endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
         self._reading = True
         self._loop.add_reader(self._router.FD, self._readable)

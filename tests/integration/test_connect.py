@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import zmq
@@ -17,7 +18,7 @@ import syft_lab as lab
 from syft_lab import errors
 from syft_lab.identity import Invitation, Keys, Trust
 from syft_lab.kernel import release
-from syft_lab.wire import messages
+from syft_lab.wire import messages, zmq_link
 from syft_lab.wire.zmq_link import ZmqTransport
 
 LIMIT = 3.0
@@ -83,6 +84,26 @@ def test_a_dead_address_is_one_line(owner, home, session):
     session.close()
     owner.stop()
     refused(lambda: lab.connect("hospital-a"), errors.UnreachableError, "is the owner's kernel running")
+
+
+def test_an_owner_takes_a_port_that_the_system_gives_to_nobody_else_and_keeps_it(home, monkeypatch):
+    owner = lab.Owner.start("hospital-a")
+    port = int(owner.address.rpartition(":")[2])
+    owner.stop()
+    assert port in zmq_link.PORTS
+    assert port < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    again = lab.Owner.start("hospital-a")
+    assert again.address == owner.address
+    monkeypatch.setattr(zmq_link, "PORTS", [port] * 20)
+    other = lab.Owner.start("hospital-b")  # where those are taken, any will do
+    other.stop()
+    again.stop()
+    assert other.address != owner.address
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(errors.UsageError, match=f"can't listen on 127.0.0.1:{port}: Address already in use.*--listen"):
+            lab.Owner.start("hospital-a")
 
 
 def test_an_address_that_swallows_everything_is_one_line(owner, home, session):
