@@ -108,7 +108,7 @@ class MachineCode:
 
     def __init__(self) -> None:
         """Raises ImportError without llvmlite, RuntimeError where LLVM can't make it."""
-        import llvmlite.binding as llvm  # here, for it takes 60 MB, and is an extra
+        import llvmlite.binding as llvm  # here, for it takes 76 MB, and is an extra
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
