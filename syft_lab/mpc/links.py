@@ -1,6 +1,6 @@
 """Links between parties: ZeroMQ with CURVE, one DEALER to one DEALER, and their twin in memory for threads of one process.
 
-Bodies travel as parts of 256 KiB, so that encrypting, sending and decrypting go on beside each other in libzmq's own threads.
+Bodies travel as parts of 1 MiB, so that encrypting, sending and decrypting go on beside each other in libzmq's own threads.
 A link that breaks stays broken: a run can't go on with other masks, it is begun anew.
 """
 
@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 from syft_lab.errors import PartnerError
 from syft_lab.identity import Keys, PublicKeys
 
-PART = 1 << 18
+PART = 1 << 20
 HEARTBEAT_MS, SILENT_MS, HANDSHAKE_MS = 2000, 8000, 5000
 LINGER_MS = 2000
 _GONE = "is gone, or the connection to it broke"

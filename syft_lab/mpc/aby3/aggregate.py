@@ -22,7 +22,7 @@ from torch import Tensor
 from syft_lab.errors import UsageError
 from syft_lab.mpc.party import Party
 
-PIECE, AHEAD = 1 << 18, 4  # numbers
+PIECE, AHEAD = 1 << 19, 2  # numbers
 BITS = 31
 
 
@@ -73,7 +73,7 @@ class _Sum:
                 other += self._mask(owner, op, piece, size)
             elif x is not None and party.index == owner:
                 kept = self._mask(owner, op, piece, size)
-                rest = self._encoded(x[at]) - kept
+                rest = self._encoded(x[at]).sub_(kept)
                 party.send(party.next, rest)
                 own += kept
                 other += rest
