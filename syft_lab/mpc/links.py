@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 import zmq
-import zmq.utils.garbage  # with the first large message it would be looked for, where no file may be opened any more
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import parse_monitor_message
 
 from syft_lab.errors import PartnerError
 from syft_lab.identity import Keys, PublicKeys
+from syft_lab.wire import zerocopy
 
 PART = 1 << 20
 HEARTBEAT_MS, SILENT_MS, HANDSHAKE_MS = 2000, 8000, 5000
@@ -158,6 +158,7 @@ class Mesh:
     def __init__(self, index: int, keys: Keys, names: Sequence[str], host: str = "127.0.0.1") -> None:
         self._index, self._keys, self._names = index, keys, tuple(names)
         self._publics: Sequence[PublicKeys] = ()
+        zerocopy.begin()
         self._context = zmq.Context()
         self._zap = ThreadAuthenticator(self._context)
         self._zap.start()

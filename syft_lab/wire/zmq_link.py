@@ -18,6 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from syft_lab.errors import ConnectionLost, KeyMismatchError, UnreachableError, UsageError
 from syft_lab.identity import Keys
+from syft_lab.wire import zerocopy
 from syft_lab.wire.chunks import MAX_WIRE_FRAME
 from syft_lab.wire.codec import Frame
 from syft_lab.wire.link import Hub
@@ -45,6 +46,7 @@ class ZmqServer:
     """The owner's socket. ``admits(key)`` decides at the handshake; `Hub`'s handler decides on every message."""
 
     def __init__(self, keys: Keys, admits: Callable[[str], bool], hub: Hub) -> None:
+        zerocopy.begin()
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._context = zmq.asyncio.Context()
@@ -135,6 +137,7 @@ class ZmqTransport:
     """The analyst's socket, connected: make it with `connect`."""
 
     def __init__(self, address: str, server_key: str, keys: Keys) -> None:
+        zerocopy.begin()
         self._context = zmq.asyncio.Context()  # our own, and ended by `close`: a context left to the collector can hang it
         self._socket: zmq.asyncio.Socket = self._context.socket(zmq.DEALER)
         self._socket.curve_serverkey = server_key.encode()
