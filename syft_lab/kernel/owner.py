@@ -29,8 +29,9 @@ from syft_lab.kernel.partners import Partners
 from syft_lab.kernel.people import DEFAULT_HOST, People
 from syft_lab.kernel.registry import Registry
 from syft_lab.kernel.requests.cohorts import Cohorts
-from syft_lab.kernel.requests.desk import UNDECIDED, Desk, environment
+from syft_lab.kernel.requests.desk import Desk, environment
 from syft_lab.kernel.requests.inbox import Requests, manage
+from syft_lab.kernel.requests.rows import UNDECIDED
 from syft_lab.kernel.requests.runs import Runs
 from syft_lab.kernel.rulebook import Policy, Rulebook
 from syft_lab.kernel.service import Service

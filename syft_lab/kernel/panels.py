@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from syft_lab.budget.accountant import MICRO
 from syft_lab.errors import UsageError
 from syft_lab.kernel.requests import behaviour
-from syft_lab.kernel.requests.desk import UNDECIDED
 from syft_lab.kernel.requests.inbox import WAITING, Request
+from syft_lab.kernel.requests.rows import UNDECIDED
 from syft_lab.widgets.cards import Gauge, exact_releases
 from syft_lab.widgets.side import Command, View, shown
 

@@ -23,7 +23,8 @@ from syft_lab.identity import Keys
 from syft_lab.kernel import policy
 from syft_lab.kernel.catalogue import Catalogue, dataset_of
 from syft_lab.kernel.registry import Analyst
-from syft_lab.kernel.requests.desk import Desk, Row
+from syft_lab.kernel.requests.desk import Desk
+from syft_lab.kernel.requests.rows import Row
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.tensors import Seat, Tensors, as_array
 from syft_lab.partnership import Offer, Partnership, offers, parse, reached

@@ -34,7 +34,8 @@ from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.ledger import Ledger, Question
 from syft_lab.kernel.partners import Partners
 from syft_lab.kernel.registry import Analyst, Registry, agree
-from syft_lab.kernel.requests.desk import Desk, Row, environment
+from syft_lab.kernel.requests.desk import Desk, environment
+from syft_lab.kernel.requests.rows import Row
 from syft_lab.kernel.roles import OWNER, RIGHTS
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from syft_lab.errors import UsageError
 from syft_lab.identity import read_secret, write_secret
-from syft_lab.kernel.requests.desk import Row
+from syft_lab.kernel.requests.rows import Row
 
 SECONDS, TRIES, WAITING = 5.0, 3, 1000
 STATES = (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from syft_lab import values
-from syft_lab.kernel.requests.desk import Desk, Row
+from syft_lab.kernel.requests.rows import Row, Rows
 
 NEAR, COMPARED, MAX_DIFF, SHORT = 0.8, 200, 400, 4_000
 
@@ -83,7 +83,7 @@ def dropped(base: bytes, others: Sequence[bytes | None]) -> dict[str, Any]:
     return {"people": len(others), "failed": failed, "outputs": outputs}
 
 
-def earlier(desk: Desk, row: Row) -> dict[str, Any]:
+def earlier(desk: Rows, row: Row) -> dict[str, Any]:
     """The last approved version of a request's code, near-identical ones before it, and what changed since."""
     cell = desk.cell(row)
     lines = cell.code.split("\n")

@@ -16,7 +16,7 @@ import numpy as np
 
 from syft_lab.cell import Cell
 from syft_lab.kernel.catalogue import Dataset
-from syft_lab.kernel.requests.desk import OPEN, Desk, Row
+from syft_lab.kernel.requests.rows import OPEN, Row, Rows
 from syft_lab.kernel.store import Store
 
 LEAST = 3  # people; below it a cohort, or the difference of two, is shown as small
@@ -25,7 +25,7 @@ LEAST = 3  # people; below it a cohort, or the difference of two, is shown as sm
 class Cohorts:
     """Footprints of filed requests, in a folder of the owner's state."""
 
-    def __init__(self, desk: Desk, store: Store, folder: Path) -> None:
+    def __init__(self, desk: Rows, store: Store, folder: Path) -> None:
         self._desk, self._store, self._folder = desk, store, folder
         self._known: dict[str, list[dict[str, Any]]] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -14,7 +14,8 @@ from syft_lab.identity import seconds_of
 from syft_lab.kernel.console import Card
 from syft_lab.kernel.outputs import small_cells
 from syft_lab.kernel.requests import behaviour, cohorts
-from syft_lab.kernel.requests.desk import OPEN, UNDECIDED, Desk, Row
+from syft_lab.kernel.requests.desk import Desk
+from syft_lab.kernel.requests.rows import OPEN, UNDECIDED, Row
 from syft_lab.kernel.requests.runs import PEOPLE, Runs
 from syft_lab.kernel.roles import OWNER, RIGHTS
 from syft_lab.widgets.cards import visible

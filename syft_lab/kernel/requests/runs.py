@@ -31,9 +31,10 @@ from syft_lab.kernel.executor.supervisor import LOST, Executor, Job, Limits, Out
 from syft_lab.kernel.registry import Registry
 from syft_lab.kernel.requests.behaviour import dropped, earlier, grown
 from syft_lab.kernel.requests.cohorts import Cohorts
-from syft_lab.kernel.requests.desk import FELL, UNDECIDED, Desk, Row
+from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.requests.hints import hints
 from syft_lab.kernel.requests.queue import FairQueue
+from syft_lab.kernel.requests.rows import FELL, UNDECIDED, Row
 from syft_lab.kernel.roles import OWNER
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.store import Store
