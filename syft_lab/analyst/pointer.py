@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 
+from syft_lab.analyst import arrays
 from syft_lab.analyst.result import Released, Result
 from syft_lab.analyst.tape import SessionTape
 from syft_lab.budget import accountant
@@ -203,12 +203,12 @@ class PointerTensor(Recorded):
     # NumPy
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _numpy(func, args, kwargs)
+        return arrays.call(func, args, kwargs)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs.get("out") is not None:
+        if method != "__call__":
             raise RefusedOpError(f"np.{ufunc.__name__}.{method} has no counterpart for pointers; use torch")
-        return _numpy(ufunc, inputs, kwargs)
+        return arrays.call(ufunc, inputs, kwargs)
 
     # Display
 
@@ -266,40 +266,6 @@ def _then(asked: Future[Any], taken: Callable[..., Released]) -> Future[Released
 
     asked.add_done_callback(done)
     return found
-
-
-_NUMPY = {
-    "absolute": "abs", "concatenate": "cat", "power": "pow", "negative": "neg", "invert": "logical_not", "true_divide": "div",
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arctan2": "atan2", "max": "amax", "min": "amin", "equal": "eq",
-    "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "subtract": "sub",
-    "multiply": "mul", "divide": "div", "rint": "round", "transpose": "numpy_transpose",
-}  # fmt: skip
-
-
-# Torch's functions that take no plain number where NumPy's do.
-_OF_TENSORS = frozenset("maximum minimum fmax fmin atan2 hypot copysign logaddexp logaddexp2 nextafter heaviside".split())
-
-
-def _numpy(func: Any, args: Any, kwargs: Any) -> Any:
-    """Torch's function of the same name; NumPy's ``axis`` and ``keepdims`` are torch's ``dim`` and ``keepdim``."""
-    name = _NUMPY.get(func.__name__, func.__name__)
-    names = {"axis": "dim", "keepdims": "keepdim", "ddof": "correction"}
-    given = {names.get(k, k): v for k, v in kwargs.items() if v is not np._NoValue}
-    if name == "numpy_transpose":
-        (x, *rest) = args
-        order = rest[0] if rest else given.get("axes")
-        return x.permute(*(order if order is not None else range(x.dim() - 1, -1, -1)))
-    if name in ("amax", "amin") and len(args) == 1 and "dim" not in given:
-        given["dim"] = tuple(range(args[0].dim()))
-    if name in ("std", "var"):
-        given.setdefault("correction", 0)  # NumPy divides by n, torch by n − 1
-    if name == "linalg" or not hasattr(torch, name):
-        raise RefusedOpError(f"np.{func.__name__} has no counterpart in torch; write it with torch functions")
-    args = [torch.from_numpy(np.asarray(a)) if isinstance(a, np.ndarray | np.generic) else a for a in args]
-    if name in _OF_TENSORS:
-        pointer = next(a for a in args if isinstance(a, PointerTensor))
-        args = [torch.as_tensor(a, dtype=torch.result_type(pointer, a)) if isinstance(a, int | float) else a for a in args]
-    return getattr(torch, name)(*args, **given)
 
 
 # Sending
