@@ -104,6 +104,17 @@ LIKE = frozenset(
 )
 ALLOWED = POINTWISE | LOSSES | REDUCTIONS | SHAPES | INDEXING | LINEAR | LAYERS | SHAPE_ONLY | RANDOM
 
+_EDGES = "use comparisons with your own edges, and sum them"
+_FORWARD = "forward-mode derivatives have it; use backward(), torch.func.grad or jacrev"
+_ADVICE = {
+    "histc": _EDGES,
+    "histogram": _EDGES,
+    "allclose": "use torch.isclose(a, b).all(), which stays at the owner",
+    "is_same_size": _FORWARD,
+    "_is_all_true": "torch.distributions looks at its arguments with it; give validate_args=False",
+    "_pack_padded_sequence": "give the padded tensor, and multiply what lies behind a sequence's end by zero",
+    **dict.fromkeys(("_embedding_bag", "_embedding_bag_forward_only"), "use F.embedding, and sum or average what it gives"),
+}
 _SHAPE = "the shape of its result depends on values, which would tell them; "
 REASONS = {
     "_local_scalar_dense": "a number taken out of it would leave",
@@ -115,10 +126,10 @@ REASONS = {
     "argwhere": _SHAPE + "use torch.where(condition, a, b)",
     "bincount": _SHAPE + "use one-hot columns with a declared number of classes, and sum them",
     "repeat_interleave": _SHAPE + "give the repeats as a Python number",
-    "histc": "use comparisons with your own edges, and sum them",
     **dict.fromkeys(("unique", "_unique", "_unique2", "unique_dim", "unique_consecutive"), _SHAPE + "declare the values"),
+    **_ADVICE,
 }
-PRIVATE = frozenset(REASONS) - {"histc"}
+PRIVATE = frozenset(REASONS) - frozenset(_ADVICE)
 # In-place operations whose function has another name.
 _FUNCTIONS = {
     "normal_": "normal_functional", "zero_": "zero", "copy_": "copy", "_index_put_impl_": "index_put", "uniform_": "uniform",
@@ -159,6 +170,8 @@ def refusal(op: str) -> PrivateValueError | RefusedOpError:
         )
         return PrivateValueError(f"{name.strip('_')} on a pointer is refused: {REASONS[name]}{ways}")
     near = [n for n in sorted(ALLOWED) if name.strip("_")[:5] in n][:5]
+    if op.startswith("prims."):
+        return RefusedOpError(f"pointers don't have the operation {ascii(op)[:80]}; {_FORWARD}")
     hint = REASONS.get(name) or (f"the nearest that work: {', '.join(near)}" if near else "docs/operations.md lists what works")
     return RefusedOpError(f"pointers don't have the operation {ascii(op)[:80]}; {hint}")
 

@@ -304,6 +304,8 @@ def test_values_of_two_owners_do_not_meet():
         (lambda x: torch.bincount(x.long().flatten()), PrivateValueError, "one-hot"),
         (lambda x: torch.ones(6, 5).add_(x), UsageError, "send"),
         (lambda x: torch.histc(x), RefusedOpError, "comparisons"),
+        (lambda x: torch.allclose(x, x), RefusedOpError, "isclose"),
+        (lambda x: torch.distributions.Normal(x, x), RefusedOpError, "validate_args=False"),
         (lambda x: torch.ops.aten.set_.source_Tensor(x, x), RefusedOpError, "set"),
         (lambda x: x.to_sparse(), RefusedOpError, "sparse"),
         (lambda x: x + torch.eye(6, 5).to_sparse(), UsageError, "to_dense"),
@@ -314,6 +316,15 @@ def test_what_would_tell_values_is_refused_in_words(what, error, way):
     with pytest.raises(error, match=way) as caught:
         what(x)
     assert not isinstance(caught.value, TypeError)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own, where forward mode begins
+def test_forward_mode_is_refused_in_words():
+    x = LocalTape().send(X[0])
+    with pytest.raises(RefusedOpError, match="forward-mode"):
+        torch.func.jvp(torch.sin, (x,), (x,))
+    with pytest.raises(RefusedOpError, match="jacrev"):
+        torch.func.hessian(lambda t: (t**3).sum())(x)
 
 
 def test_every_operation_of_the_table_is_one_that_torch_has_as_a_function():
