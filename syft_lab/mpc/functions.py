@@ -165,9 +165,9 @@ class Fixed:
             negative, minus = self._signed(x)
             x = minus.map(torch.neg)
             y = sub(y, multiply(self.party, negative, y).map(lambda t: 2 * t))
-        u, factor = self._normal(x)
+        u, power = self._normal(x)
         scaled = truncate(self.party, part(y, self._inverse(u)), FINE)
-        return truncate(self.party, part(scaled, factor), NORMAL - self.f)
+        return truncate(self.party, part(scaled, power(lambda s: 2**s)), NORMAL - self.f)
 
     def reciprocal(self, x: Shared) -> Shared:
         """1/x; see `divide`."""
@@ -176,13 +176,24 @@ class Fixed:
 
     def inverse_root(self, x: Shared) -> Shared:
         """1/√x, for 2^−f ≤ x < 2^(31−f)."""
-        u, root = self._normal(x, even=True)
+        u, power = self._normal(x, even=True)
+        w = self._inverse_root(u)
+        return truncate(self.party, part(w, power(lambda s: 2 ** (s // 2))), FINE + NORMAL // 2 - self.f - self.f // 2)
+
+    def root(self, x: Shared) -> Shared:
+        """√x, for 0 ≤ x < 2^(31−f): u/√u, and half of its power of two back."""
+        u, power = self._normal(x, even=True)
+        w = self._fine(u, self._inverse_root(u))
+        return truncate(self.party, part(w, power(lambda s: 2 ** (NORMAL // 2 - s // 2))), FINE - self.f // 2)
+
+    def _inverse_root(self, u: Shared) -> Shared:
+        """1/√u for 1/4 ≤ u ≤ 1, both with ``FINE`` fraction bits, by three steps of Newton's; of 0 it is below 8."""
         w = plus(self.party, self._times(u, -1.25), round(2.2 * 2**FINE))
         for _ in range(3):
             square = self._fine(w, w)
             rest = plus(self.party, self._fine(u, square).map(torch.neg), 3 << FINE)
             w = self._fine(w, rest, FINE + 1)
-        return truncate(self.party, part(w, root), FINE + NORMAL // 2 - self.f - self.f // 2)
+        return w
 
     def _signed(self, x: Shared) -> tuple[Shared, Shared]:
         """Whether x < 0, and −|x|."""
@@ -205,10 +216,11 @@ class Fixed:
             e, w = both.map(lambda t: t[0]), add(w, both.map(lambda t: t[1]))
         return add(w, self._fine(w, e))
 
-    def _normal(self, x: Shared, even: bool = False) -> tuple[Shared, Shared]:
-        """u = x·2^s / 2^32 in [1/2, 1), with ``FINE`` fraction bits, and 2^s; with ``even`` 4^s, in [1/4, 1), and 2^s.
+    def _normal(self, x: Shared, even: bool = False) -> tuple[Shared, Callable[[Callable[[int], int]], Shared]]:
+        """u = x·2^s / 2^32 in [1/2, 1), with ``FINE`` fraction bits; with ``even`` x·4^(s // 2) / 2^32 in [1/4, 1).
 
-        The highest bit is found by a prefix ∨; a power of two is a sum over its steps, each of which becomes a number.
+        What it gives beside makes shares of a number that depends on s, which nobody knows. The highest bit is found by a
+        prefix ∨; the number is a sum over its steps, each of which becomes a number.
         """
         shape, count = x.own.shape, x.own.numel()
         above = decompose.any_above(self.party, decompose.decompose(self.party, x, NORMAL))
@@ -221,8 +233,7 @@ class Fixed:
             return steps.map(lambda t: (t * column).sum(0).view(shape))
 
         factor = power((lambda s: 4 ** (s // 2)) if even else (lambda s: 2**s))
-        u = truncate(self.party, part(x, factor), NORMAL - FINE)
-        return u, power(lambda s: 2 ** (s // 2)) if even else factor
+        return truncate(self.party, part(x, factor), NORMAL - FINE), power
 
 
 def _rows(x: Shared, rows: slice) -> Shared:

@@ -101,7 +101,8 @@ class Share(torch.Tensor):
         check(func)
         made = TABLE[func](*args, **(kwargs or {}))
         if schema.returns[0].alias_info is not None and isinstance(args[0], Share):
-            args[0].viewed = made.viewed = True
+            for view in (args[0], *(made if isinstance(made, list) else [made])):
+                view.viewed = True
         return made
 
 

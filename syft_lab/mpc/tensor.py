@@ -54,15 +54,42 @@ def _mapped(state: Any, work: Callable[[Tensor], Tensor]) -> Any:
 
 for _func in (
     aten.transpose.int, aten.t.default, aten.permute.default, aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim,
-    aten.squeeze.dims, aten.select.int, aten.slice.Tensor, aten.flip.default,
+    aten.squeeze.dims, aten.select.int, aten.slice.Tensor, aten.flip.default, aten.roll.default, aten.diagonal.default,
+    aten.diagonal_copy.default,
 ):  # fmt: skip
     TABLE[_func] = _map(_func, moves=True)
 for _func in (aten.view.default, aten._unsafe_view.default, aten.reshape.default):
     TABLE[_func] = _map(torch.reshape, moves=True)
-for _func in (aten.expand.default, aten.index_select.default, aten.repeat.default, aten.diagonal.default):
+for _func in (
+    aten.expand.default, aten.index_select.default, aten.repeat.default, aten.tril.default, aten.triu.default,
+):  # fmt: skip
     TABLE[_func] = _map(_func, moves=False)
-for _func in (aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.cumsum.default):
+for _func in (aten.neg.default, aten.sum.default, aten.sum.dim_IntList, aten.cumsum.default, aten.trace.default):
     TABLE[_func] = _map(_func, moves=False, adds=True)
+
+
+def _splitting(func: Any) -> None:
+    def work(x: Share, *args: Any) -> list[Share]:
+        return [Share(Shared(*both), x.fixed, x.dtype) for both in zip(*(func(t, *args) for t in x.shared), strict=True)]
+
+    TABLE[func] = work
+
+
+for _func in (aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int):
+    _splitting(_func)
+
+
+@rule(aten.constant_pad_nd.default)
+def _pad(x: Share, pad: Sequence[int], value: float = 0) -> Share:
+    wider = Share(x.shared.map(lambda t: aten.constant_pad_nd.default(t, pad)), x.fixed, x.dtype)
+    return wider if not value else wider + aten.constant_pad_nd.default(torch.zeros(x.shape), pad, value)
+
+
+@rule(aten.gather.default)
+def _gather(x: Share, dim: int, index: Any, **_: Any) -> Share:
+    if isinstance(index, Share):
+        raise RefusedOpError("which entries a shared index takes is private: use torch.where, or multiply by (index == i)")
+    return Share(x.shared.map(lambda t: t.gather(dim, index.to(t.device))), x.fixed, x.dtype)
 
 
 @rule(aten.clone.default, aten.detach.default, aten.alias.default, aten.contiguous.default, aten.lift_fresh.default)
@@ -157,6 +184,12 @@ def _addmm(bias: Any, x: Any, y: Any, beta: float = 1, alpha: float = 1) -> Shar
     return _matmul(x, y) * alpha + bias * beta if (alpha, beta) != (1, 1) else _matmul(x, y) + bias
 
 
+@rule(aten.linear.default)
+def _affine(x: Any, weight: Any, bias: Any = None) -> Share:
+    made = _matmul(x.reshape(-1, x.shape[-1]), weight.t()).reshape(*x.shape[:-1], weight.shape[0])
+    return made if bias is None else made + bias
+
+
 @rule(aten.convolution.default)
 def _convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, *rest: Any) -> Share:
     turned, _, groups = rest
@@ -212,6 +245,34 @@ def _mean(x: Share, dim: Any = None, keepdim: bool = False, **_: Any) -> Share:
     return _mul(total, 1 / math.prod(x.shape[d] for d in dims))
 
 
+@rule(aten.var.correction)
+def _var(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
+    dims = [dim] if isinstance(dim, int) else list(dim) if dim else list(range(x.dim()))
+    count = math.prod(x.shape[d] for d in dims)
+    apart = _sub(x, _mean(x, dims, True))
+    return _mul(_mul(apart, apart).sum(dims, keepdim=keepdim), 1 / (count - (1 if correction is None else correction)))
+
+
+@rule(aten.std.correction)
+def _std(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
+    return _var(x, dim, correction=correction, keepdim=keepdim).sqrt()
+
+
+@rule(aten.linalg_vector_norm.default)
+def _norm(x: Share, order: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Share:
+    if order not in (1, 2):
+        raise RefusedOpError("of norms, shares have those of order 1 and 2")
+    dims = [dim] if isinstance(dim, int) else list(dim) if dim else list(range(x.dim()))
+    return x.abs().sum(dims, keepdim=keepdim) if order == 1 else _mul(x, x).sum(dims, keepdim=keepdim).sqrt()
+
+
+@rule(aten.mse_loss.default)
+def _mse(x: Any, y: Any, reduction: int = 1) -> Share:
+    apart = _sub(x, y)
+    square = _mul(apart, apart)
+    return square if reduction == 0 else _mean(square) if reduction == 1 else square.sum()
+
+
 def _unary(work: Callable[[Fixed, Shared], Shared]) -> Rule:
     return lambda x: Share(work(x.fixed, _number(x, x.fixed)), x.fixed)
 
@@ -220,12 +281,18 @@ TABLE[aten.exp.default] = _unary(Fixed.exp)
 TABLE[aten.sigmoid.default] = _unary(Fixed.sigmoid)
 TABLE[aten.reciprocal.default] = _unary(Fixed.reciprocal)
 TABLE[aten.rsqrt.default] = _unary(Fixed.inverse_root)
+TABLE[aten.sqrt.default] = _unary(Fixed.root)
 TABLE[aten.abs.default] = _unary(Fixed.absolute)
 
 
 @rule(aten.relu.default)
 def _relu(x: Share) -> Share:
     return x if isinstance(x.state, Rectified) else Share(Rectified(_number(x, x.fixed) if x.whole else x.state), x.fixed)
+
+
+@rule(aten.leaky_relu.default)
+def _leaky(x: Share, slope: float = 0.01) -> Share:
+    return _mul(x.relu(), 1 - slope) + _mul(x, slope)
 
 
 @rule(aten._softmax.default)
@@ -255,10 +322,81 @@ def _le(x: Any, y: Any) -> Share:
     return _not(_lt(y, x))
 
 
+@rule(aten.eq.Tensor, aten.eq.Scalar)
+def _eq(x: Any, y: Any) -> Share:
+    return _not(_ne(x, y))
+
+
+@rule(aten.ne.Tensor, aten.ne.Scalar)
+def _ne(x: Any, y: Any) -> Share:
+    less, more = _lt(x, y), _lt(y, x)
+    return Share(add(less.shared, more.shared), less.fixed, torch.bool)
+
+
+@rule(aten.sign.default)
+def _sign(x: Share) -> Share:
+    return Share(_number(_sub(_as_int(_gt(x, 0)), _as_int(_lt(x, 0))), x.fixed), x.fixed)
+
+
+def _as_int(condition: Share) -> Share:
+    return Share(condition.shared, condition.fixed, torch.int64)
+
+
+# Conditions: zeros and ones, without fraction bits
+
+
 @rule(aten.logical_not.default, aten.bitwise_not.default)
 def _not(x: Share) -> Share:
-    ones = constant(x.fixed.party, torch.ones_like(x.shared.own))
-    return Share(sub(ones, x.shared), x.fixed, torch.bool)
+    (bit,) = _conditions(x)
+    return Share(sub(constant(x.fixed.party, torch.ones_like(bit.own)), bit), x.fixed, torch.bool)
+
+
+@rule(aten.logical_and.default, aten.bitwise_and.Tensor)
+def _and(x: Any, y: Any) -> Share:
+    fixed, (a, b) = _a_share(x, y).fixed, _conditions(x, y)
+    return Share(multiply(fixed.party, a, b), fixed, torch.bool)
+
+
+@rule(aten.logical_or.default, aten.bitwise_or.Tensor)
+def _or(x: Any, y: Any) -> Share:
+    (a, b), both = _conditions(x, y), _and(x, y)
+    return Share(sub(add(a, b), both.shared), both.fixed, torch.bool)
+
+
+@rule(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+def _xor(x: Any, y: Any) -> Share:
+    (a, b), both = _conditions(x, y), _and(x, y)
+    return Share(sub(add(a, b), both.shared.map(lambda t: 2 * t)), both.fixed, torch.bool)
+
+
+@rule(aten.any.default, aten.any.dim, aten.any.dims)
+def _any(x: Share, dim: Any = None, keepdim: bool = False) -> Share:
+    return _gt(_count(x, dim, keepdim), 0)
+
+
+@rule(aten.all.default, aten.all.dim, aten.all.dims)
+def _all(x: Share, dim: Any = None, keepdim: bool = False) -> Share:
+    return _not(_any(_not(x), dim, keepdim))
+
+
+def _count(x: Share, dim: Any, keepdim: bool) -> Share:
+    _conditions(x)
+    dims = [dim] if isinstance(dim, int) else list(dim) if dim else list(range(x.dim()))
+    return x.sum(dims, keepdim=keepdim)
+
+
+def _conditions(*of: Any) -> list[Shared]:
+    """The bits of each, which may be public."""
+    share = _a_share(*of)
+    if any(isinstance(x, Tensor) and x.dtype is not torch.bool for x in of):
+        raise RefusedOpError("on shares, and, or, not, any and all take conditions: (x != 0)")
+    device, party = share.fixed.party.device, share.fixed.party
+    return [x.shared if isinstance(x, Share) else constant(party, torch.as_tensor(x).long().to(device)) for x in of]
+
+
+@rule(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
+def _masked_fill(x: Any, mask: Any, value: Any) -> Share:
+    return _where(mask, torch.as_tensor(value, dtype=torch.float32) if not isinstance(value, Tensor) else value, x)
 
 
 @rule(aten.where.self)
@@ -314,6 +452,27 @@ def _max_dim(x: Share, dim: int, keepdim: bool = False) -> tuple[Share, Share]:
 def _argmax(x: Share, dim: int | None = None, keepdim: bool = False) -> Share:
     flat = x if dim is not None else x.reshape(-1)
     return _max_dim(flat, 0 if dim is None else dim, keepdim)[1]
+
+
+@rule(aten.amin.default)
+def _amin(x: Share, dim: Sequence[int] = (), keepdim: bool = False) -> Share:
+    return -_amax(-x, dim, keepdim)
+
+
+@rule(aten.min.default)
+def _min(x: Share) -> Share:
+    return -_max(-x)
+
+
+@rule(aten.min.dim)
+def _min_dim(x: Share, dim: int, keepdim: bool = False) -> tuple[Share, Share]:
+    best, place = _max_dim(-x, dim, keepdim)
+    return -best, place
+
+
+@rule(aten.argmin.default)
+def _argmin(x: Share, dim: int | None = None, keepdim: bool = False) -> Share:
+    return _argmax(-x, dim, keepdim)
 
 
 @rule(aten.max_pool2d_with_indices.default)

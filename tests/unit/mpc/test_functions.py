@@ -65,6 +65,9 @@ def test_quotients_and_roots():
     assert ((found - exact).abs() <= 3 * UNIT * (1 + 1 / kept(x + 0.1)) + 3e-5 * exact.abs()).all()
     found, _ = compute(Fixed.inverse_root, x)
     assert ((found - x.rsqrt()).abs() <= 2 * UNIT + 1e-5 * x.rsqrt()).all()
+    x = kept(torch.cat([torch.logspace(-5.4, 3.6, 4000).double(), torch.tensor([0.0, 0.0, UNIT, 2 * UNIT, 4095.9]).double()]))
+    found, _ = compute(Fixed.root, x)
+    assert ((found - x.sqrt()).abs() <= 2 * UNIT + 1e-6 * x.sqrt()).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 10])

@@ -32,6 +32,18 @@ OPS = {
     "indices": lambda x, y: x[torch.tensor([2, 0]), 1] + y[[1, 3]][:, 2] + x[-1, :2],
     "relu6": lambda x, y: F.relu6(x * 4) + F.hardtanh(y),
     "sums of other types": lambda x, y: x.sum(1, dtype=torch.float64) + (x > y).sum(1) + (x > 0).cumsum(1)[:, -1] + x.cumsum(1, dtype=torch.float64)[:, 2],
+    "parts": lambda x, y: torch.stack([*x.unbind(1), *y.chunk(2, 1)[1].unbind(1), *x.split([2, 4], 1)[0].unbind(1)]).roll(1, 0),
+    "triangles": lambda x, y: x[:, :4].tril() + y[:, :4].triu(1) + x[:, :4].diag() + y[:, :4].trace() + x[:, 1:].diagonal(),
+    "edges": lambda x, y: F.pad(x, (1, 2)) + F.pad(y, (2, 1), value=1.5) + x.gather(1, torch.tensor([[1, 0, 3]] * 4)).repeat(1, 3),
+    "smallest": lambda x, y: x.min(1)[0] + y.min() + x.amin(1) + torch.minimum(x, y).min(0, keepdim=True)[0].sum(),
+    "where smallest": lambda x, y: y.argmin(1) + x.min(1)[1] + y.argmin(),
+    "spread": lambda x, y: x.var(1) + y.std(1) + x.std() + y.var(1, correction=0) + x.norm(dim=1) + y.norm(p=1, dim=1),
+    "roots": lambda x, y: x.abs().sqrt() + (y.abs() * 1000).sqrt() + (x - x).sqrt(),
+    "logic": lambda x, y: ((x > 0) & (y > 0)).float() + ((x > 1) | (y > 1)) * 2 + ((x > 0) ^ (y > 0)) * 4 + ~(x > y) * 8 + ((x > 0) & (X > 1)) * 3,
+    "equal": lambda x, y: (x == x.clone()).float() + (x != y) * 2 + (y == 2.1) * 4 + x.sign(),
+    "any and all": lambda x, y: (x > 2).any(1).float() + (y > -9).all(0).sum() + (x > 9).any() * 2 + (x < 2).all(1) * 4,
+    "filled": lambda x, y: x.masked_fill(x > 0, 0.5) + y.masked_fill(Y > 0, -1.0) + F.leaky_relu(x) + F.mse_loss(x, y)
+    + F.mse_loss(x, Y, reduction="sum"),
     "which": lambda x, y: x.argmax(1) + (x + y > 0).sum(1),
     "pools": lambda x, y: F.avg_pool2d(x.view(1, 1, 4, 6), 2) + F.adaptive_avg_pool2d(y.view(1, 1, 4, 6), (2, 3))
     + F.max_pool2d(x.view(1, 1, 4, 6), 3, 2, 1),
@@ -69,7 +81,8 @@ def test_unmodified_modules_run_on_shares(what):
 
 @pytest.mark.parametrize(("work", "said"), [
     (lambda x, y: x.log(), "aten.log.default"), (lambda x, y: x.item(), "open"), (lambda x, y: x[x > 0], "where"),
-    (lambda x, y: 1 if (x > 0).all() else 0, "aten.all"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
+    (lambda x, y: 1 if (x > 0).all() else 0, "torch.where"), (lambda x, y: x & y, "conditions"),
+    (lambda x, y: x.any(), "conditions"), (lambda x, y: x.norm(p=3), "order 1 and 2"), (lambda x, y: x.gather(1, y.argmax(1, keepdim=True)), "private"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
     (lambda x, y: x.sort(), "max and argmax"), (lambda x, y: x**0.5, "2, 3 and 4"), (lambda x, y: x.t().add_(1), "view"),
     (lambda x, y: nn.BatchNorm1d(6).train()(x), r"model.eval\(\)"), (lambda x, y: x.int(), "rounding"),
     (lambda x, y: F.conv1d(x.unsqueeze(0), y.unsqueeze(0)), "conv2d"), (lambda x, y: x.numpy(), "open them"), (lambda x, y: x.sum().tolist(), "open them")])  # fmt: skip
