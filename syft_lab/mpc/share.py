@@ -10,7 +10,7 @@ Numbers are fixed-point (float32 to torch); zeros, ones and places, which compar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
 
 Rule = Callable[..., Any]
+R = TypeVar("R", bound=Rule)
 TABLE: dict[Any, Rule] = {}
 
 
@@ -142,10 +143,10 @@ def _near(name: str) -> str:
     return f" ({_INSTEAD[packet]})" if packet in _INSTEAD else ""
 
 
-def rule(*funcs: Any) -> Callable[[Rule], Rule]:
+def rule(*funcs: Any) -> Callable[[R], R]:
     """Enter a function in the table."""
 
-    def enter(work: Rule) -> Rule:
+    def enter(work: R) -> R:
         for func in funcs:
             TABLE[func] = work
         return work

@@ -1,0 +1,190 @@
+"""Comparisons, what conditions choose and count, the largest and the smallest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from syft_lab.errors import RefusedOpError
+from syft_lab.mpc.aby3.multiply import multiply
+from syft_lab.mpc.aby3.shares import Shared, add, constant, sub
+from syft_lab.mpc.rules.arithmetic import minus
+from syft_lab.mpc.rules.operands import a_share, axes, number
+from syft_lab.mpc.share import Share, rule
+
+aten = torch.ops.aten
+
+
+@rule(aten.lt.Tensor, aten.lt.Scalar)
+def _lt(x: Any, y: Any) -> Share:
+    fixed = a_share(x, y).fixed
+    difference = sub(number(x, fixed), number(y, fixed))
+    return Share(fixed.negative(difference), fixed, torch.bool)
+
+
+@rule(aten.gt.Tensor, aten.gt.Scalar)
+def _gt(x: Any, y: Any) -> Share:
+    return _lt(y, x)
+
+
+@rule(aten.ge.Tensor, aten.ge.Scalar)
+def _ge(x: Any, y: Any) -> Share:
+    return _not(_lt(x, y))
+
+
+@rule(aten.le.Tensor, aten.le.Scalar)
+def _le(x: Any, y: Any) -> Share:
+    return _not(_lt(y, x))
+
+
+@rule(aten.eq.Tensor, aten.eq.Scalar)
+def _eq(x: Any, y: Any) -> Share:
+    return _not(_ne(x, y))
+
+
+@rule(aten.ne.Tensor, aten.ne.Scalar)
+def _ne(x: Any, y: Any) -> Share:
+    less, more = _lt(x, y), _lt(y, x)
+    return Share(add(less.shared, more.shared), less.fixed, torch.bool)
+
+
+@rule(aten.sign.default)
+def _sign(x: Share) -> Share:
+    return Share(number(minus(_as_int(_gt(x, 0)), _as_int(_lt(x, 0))), x.fixed), x.fixed)
+
+
+def _as_int(condition: Share) -> Share:
+    return Share(condition.shared, condition.fixed, torch.int64)
+
+
+@rule(aten.logical_not.default, aten.bitwise_not.default)
+def _not(x: Share) -> Share:
+    (bit,) = _conditions(x)
+    return Share(sub(constant(x.fixed.party, torch.ones_like(bit.own)), bit), x.fixed, torch.bool)
+
+
+@rule(aten.logical_and.default, aten.bitwise_and.Tensor)
+def _and(x: Any, y: Any) -> Share:
+    fixed, (a, b) = a_share(x, y).fixed, _conditions(x, y)
+    return Share(multiply(fixed.party, a, b), fixed, torch.bool)
+
+
+@rule(aten.logical_or.default, aten.bitwise_or.Tensor)
+def _or(x: Any, y: Any) -> Share:
+    (a, b), both = _conditions(x, y), _and(x, y)
+    return Share(sub(add(a, b), both.shared), both.fixed, torch.bool)
+
+
+@rule(aten.logical_xor.default, aten.bitwise_xor.Tensor)
+def _xor(x: Any, y: Any) -> Share:
+    (a, b), both = _conditions(x, y), _and(x, y)
+    return Share(sub(add(a, b), both.shared.map(lambda t: 2 * t)), both.fixed, torch.bool)
+
+
+@rule(aten.any.default, aten.any.dim, aten.any.dims)
+def _any(x: Share, dim: Any = None, keepdim: bool = False) -> Share:
+    return _gt(_count(x, dim, keepdim), 0)
+
+
+@rule(aten.all.default, aten.all.dim, aten.all.dims)
+def _all(x: Share, dim: Any = None, keepdim: bool = False) -> Share:
+    return _not(_any(_not(x), dim, keepdim))
+
+
+def _count(x: Share, dim: Any, keepdim: bool) -> Share:
+    _conditions(x)
+    dims = axes(x, dim)
+    return x.sum(dims, keepdim=keepdim)
+
+
+def _conditions(*of: Any) -> list[Shared]:
+    """The bits of each, which may be public."""
+    share = a_share(*of)
+    if any(isinstance(x, Tensor) and x.dtype is not torch.bool for x in of):
+        raise RefusedOpError("on shares, and, or, not, any and all take conditions: (x != 0)")
+    device, party = share.fixed.party.device, share.fixed.party
+    return [x.shared if isinstance(x, Share) else constant(party, torch.as_tensor(x).long().to(device)) for x in of]
+
+
+@rule(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
+def _masked_fill(x: Any, mask: Any, value: Any) -> Share:
+    return _where(mask, torch.as_tensor(value, dtype=torch.float32) if not isinstance(value, Tensor) else value, x)
+
+
+@rule(aten.where.self)
+def _where(condition: Any, x: Any, y: Any) -> Share:
+    share = a_share(condition, x, y)
+    fixed = share.fixed
+    if not isinstance(condition, Share):
+        parts, public = (number(x, fixed), number(y, fixed)), condition.to(fixed.party.device)
+        return Share(Shared(*(torch.where(public, a, b) for a, b in zip(*parts, strict=True))), fixed)
+    return Share(fixed.where(condition.shared, number(x, fixed), number(y, fixed)), fixed)
+
+
+@rule(aten.maximum.default)
+def _maximum(x: Any, y: Any) -> Share:
+    fixed = a_share(x, y).fixed
+    return Share(fixed.larger(number(x, fixed), number(y, fixed)), fixed)
+
+
+@rule(aten.minimum.default)
+def _minimum(x: Any, y: Any) -> Share:
+    return -_maximum(-x, -y)
+
+
+@rule(aten.clamp.default, aten.hardtanh.default)
+def _clamp(x: Share, low: float | None = None, high: float | None = None) -> Share:
+    raised = x if low is None else _maximum(x, torch.tensor(float(low)))
+    return raised if high is None else _minimum(raised, torch.tensor(float(high)))
+
+
+@rule(aten.amax.default)
+def _amax(x: Share, dim: Sequence[int] = (), keepdim: bool = False) -> Share:
+    dims = sorted((d % x.dim() for d in dim), reverse=True) if dim else list(range(x.dim()))[::-1]
+    found = x.shared
+    for each in dims:
+        found = x.fixed.largest(found, each)
+        if keepdim:
+            found = Shared(found.own.unsqueeze(each), found.other.unsqueeze(each))
+    return Share(found, x.fixed)
+
+
+@rule(aten.max.default)
+def _max(x: Share) -> Share:
+    return Share(x.fixed.largest(x.shared.map(lambda t: t.reshape(-1)), 0), x.fixed)
+
+
+@rule(aten.max.dim)
+def _max_dim(x: Share, dim: int, keepdim: bool = False) -> tuple[Share, Share]:
+    best, place = (s.map(lambda t: t.unsqueeze(dim)) if keepdim else s for s in x.fixed.which_largest(x.shared, dim))
+    return Share(best, x.fixed), Share(place, x.fixed, torch.int64)
+
+
+@rule(aten.argmax.default)
+def _argmax(x: Share, dim: int | None = None, keepdim: bool = False) -> Share:
+    flat = x if dim is not None else x.reshape(-1)
+    return _max_dim(flat, 0 if dim is None else dim, keepdim)[1]
+
+
+@rule(aten.amin.default)
+def _amin(x: Share, dim: Sequence[int] = (), keepdim: bool = False) -> Share:
+    return -_amax(-x, dim, keepdim)
+
+
+@rule(aten.min.default)
+def _min(x: Share) -> Share:
+    return -_max(-x)
+
+
+@rule(aten.min.dim)
+def _min_dim(x: Share, dim: int, keepdim: bool = False) -> tuple[Share, Share]:
+    best, place = _max_dim(-x, dim, keepdim)
+    return -best, place
+
+
+@rule(aten.argmin.default)
+def _argmin(x: Share, dim: int | None = None, keepdim: bool = False) -> Share:
+    return _argmax(-x, dim, keepdim)
