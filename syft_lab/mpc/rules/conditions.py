@@ -141,6 +141,16 @@ def _clamp(x: Share, low: float | None = None, high: float | None = None) -> Sha
     return raised if high is None else _minimum(raised, torch.tensor(float(high)))
 
 
+@rule(aten.clamp_min.default)
+def _clamp_min(x: Share, low: float) -> Share:
+    return _clamp(x, low)
+
+
+@rule(aten.clamp_max.default)
+def _clamp_max(x: Share, high: float) -> Share:
+    return _clamp(x, None, high)
+
+
 @rule(aten.amax.default)
 def _amax(x: Share, dim: Sequence[int] = (), keepdim: bool = False) -> Share:
     dims = sorted((d % x.dim() for d in dim), reverse=True) if dim else list(range(x.dim()))[::-1]

@@ -23,8 +23,11 @@ aten = torch.ops.aten
 @rule(aten.convolution.default)
 def _convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, *rest: Any) -> Share:
     turned, _, groups = rest
-    if turned or x.dim() != 4:
-        raise RefusedOpError("of convolutions, shares have conv2d only")
+    if turned or x.dim() not in (3, 4):
+        raise RefusedOpError("of convolutions, shares have conv1d and conv2d only")
+    if x.dim() == 3:  # an image one row high
+        wide = [[1, *stride], [0, *padding], [1, *dilation]]
+        return _convolution(x.unsqueeze(2), weight.unsqueeze(2), bias, *wide, *rest).squeeze(2)
     made = product(x, weight, lambda a, b: ring.conv2d(a, b, stride, padding, dilation, groups))
     return made if bias is None else made + bias.view(-1, 1, 1)
 

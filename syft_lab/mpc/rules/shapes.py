@@ -63,7 +63,7 @@ def _splitting(func: Any) -> None:
     TABLE[func] = work
 
 
-for _func in (aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int):
+for _func in (aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_split.Tensor, aten.unbind.int):
     _splitting(_func)
 
 

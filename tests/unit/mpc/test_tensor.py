@@ -37,6 +37,8 @@ OPS = {
     "edges": lambda x, y: F.pad(x, (1, 2)) + F.pad(y, (2, 1), value=1.5) + x.gather(1, torch.tensor([[1, 0, 3]] * 4)).repeat(1, 3),
     "smallest": lambda x, y: x.min(1)[0] + y.min() + x.amin(1) + torch.minimum(x, y).min(0, keepdim=True)[0].sum(),
     "where smallest": lambda x, y: y.argmin(1) + x.min(1)[1] + y.argmin(),
+    "signals": lambda x, y: F.conv1d(x.view(2, 2, 6), y[:, :4].reshape(2, 2, 4)[:, :, :3], stride=2, padding=1).flatten(1)
+    + F.normalize(y[:2]) + F.conv1d(x.view(2, 2, 6), y[:2, None, :2], groups=2, dilation=2).flatten(1)[:, :6],
     "spread": lambda x, y: x.var(1) + y.std(1) + x.std() + y.var(1, correction=0) + x.norm(dim=1) + y.norm(p=1, dim=1),
     "roots": lambda x, y: x.abs().sqrt() + (y.abs() * 1000).sqrt() + (x - x).sqrt(),
     "logic": lambda x, y: ((x > 0) & (y > 0)).float() + ((x > 1) | (y > 1)) * 2 + ((x > 0) ^ (y > 0)) * 4 + ~(x > y) * 8 + ((x > 0) & (X > 1)) * 3,
@@ -85,7 +87,7 @@ def test_unmodified_modules_run_on_shares(what):
     (lambda x, y: x.any(), "conditions"), (lambda x, y: x.norm(p=3), "order 1 and 2"), (lambda x, y: x.gather(1, y.argmax(1, keepdim=True)), "private"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
     (lambda x, y: x.sort(), "max and argmax"), (lambda x, y: x**0.5, "2, 3 and 4"), (lambda x, y: x.t().add_(1), "view"),
     (lambda x, y: nn.BatchNorm1d(6).train()(x), r"model.eval\(\)"), (lambda x, y: x.int(), "rounding"),
-    (lambda x, y: F.conv1d(x.unsqueeze(0), y.unsqueeze(0)), "conv2d"), (lambda x, y: x.numpy(), "open them"), (lambda x, y: x.sum().tolist(), "open them")])  # fmt: skip
+    (lambda x, y: F.conv3d(x.view(1, 1, 1, 4, 6), y.view(1, 1, 1, 4, 6)), "conv2d"), (lambda x, y: x.numpy(), "open them"), (lambda x, y: x.sum().tolist(), "open them")])  # fmt: skip
 def test_what_shares_do_not_have_is_refused_by_name(work, said):
     with pytest.raises((errors.RefusedOpError, errors.UsageError, RuntimeError), match=said):
         on_shares(work, X, Y)
