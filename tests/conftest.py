@@ -136,6 +136,7 @@ def shared_servers(fork_server, party_server):
 
 
 @pytest.fixture
-def warm(shared_servers, monkeypatch):
-    """Owners of this test share one fork server, where the test is not about that."""
-    monkeypatch.setattr("syft_lab.kernel.owner.Executor", shared_servers)
+def warm(request, shared_servers, monkeypatch):
+    """Owners of this test share one fork server, where the test is not about that (`cold`)."""
+    if request.node.get_closest_marker("cold") is None:
+        monkeypatch.setattr("syft_lab.kernel.owner.Executor", shared_servers)

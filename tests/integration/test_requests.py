@@ -24,7 +24,10 @@ from syft_lab.wire import messages as m
 
 from .kernels import Kernel
 
-pytestmark = pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}")
+pytestmark = [
+    pytest.mark.skipif(levels.probe().name == "L0", reason=f"no walls on this machine: {levels.probe()}"),
+    pytest.mark.usefixtures("warm"),
+]
 
 
 def cell(code="m = patients.age.mean()", returns=("m",), **more):
@@ -461,6 +464,7 @@ def gone(pid: int, seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.cold
 def test_a_lost_fork_server_fails_the_run_and_not_the_owner(owner, session, monkeypatch):
     session.file(cell("import time\nif len(patients) > 200: time.sleep(60)\nm = 1"))
     request, began, run = owner.requests[0], threading.Event(), owner._executor.run
@@ -577,6 +581,7 @@ def test_a_request_of_a_stopped_owner_says_so(owner, session):
             use()
 
 
+@pytest.mark.cold
 def test_what_went_wrong_on_the_owners_machine_stays_there(owner, session, monkeypatch):
     monkeypatch.setattr(
         "syft_lab.kernel.executor.levels.python", lambda: [sys.executable, "-c", "raise SystemExit('/home/ada/secret')"]

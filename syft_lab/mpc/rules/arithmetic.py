@@ -136,9 +136,11 @@ def mean(x: Share, dim: Any = None, keepdim: bool = False, **_: Any) -> Share:
 @rule(aten.var.correction)
 def _var(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
     dims = axes(x, dim)
-    count = math.prod(x.shape[d] for d in dims)
+    left = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
+    if left <= 0:
+        raise RefusedOpError("a variance is of more numbers than its correction")
     apart = minus(x, mean(x, dims, True))
-    return times(times(apart, apart).sum(dims, keepdim=keepdim), 1 / (count - (1 if correction is None else correction)))
+    return times(times(apart, apart).sum(dims, keepdim=keepdim), 1 / left)
 
 
 @rule(aten.std.correction)

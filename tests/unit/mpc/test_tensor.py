@@ -84,7 +84,7 @@ def test_unmodified_modules_run_on_shares(what):
 @pytest.mark.parametrize(("work", "said"), [
     (lambda x, y: x.log(), "aten.log.default"), (lambda x, y: x.item(), "open"), (lambda x, y: x[x > 0], "where"),
     (lambda x, y: 1 if (x > 0).all() else 0, "torch.where"), (lambda x, y: x & y, "conditions"),
-    (lambda x, y: x.any(), "conditions"), (lambda x, y: x.norm(p=3), "order 1 and 2"), (lambda x, y: x.gather(1, y.argmax(1, keepdim=True)), "private"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
+    (lambda x, y: x.any(), "conditions"), (lambda x, y: x.norm(p=3), "order 1 and 2"), (lambda x, y: x[:1].var(0), "correction"), (lambda x, y: x.gather(1, y.argmax(1, keepdim=True)), "private"), (lambda x, y: bool(x[0, 0] > 0), "torch.where"),
     (lambda x, y: x.sort(), "max and argmax"), (lambda x, y: x**0.5, "2, 3 and 4"), (lambda x, y: x.t().add_(1), "view"),
     (lambda x, y: nn.BatchNorm1d(6).train()(x), r"model.eval\(\)"), (lambda x, y: x.int(), "rounding"),
     (lambda x, y: F.conv3d(x.view(1, 1, 1, 4, 6), y.view(1, 1, 1, 4, 6)), "conv2d"), (lambda x, y: x.numpy(), "open them"), (lambda x, y: x.sum().tolist(), "open them")])  # fmt: skip
