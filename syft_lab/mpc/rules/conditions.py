@@ -94,6 +94,11 @@ def _all(x: Share, dim: Any = None, keepdim: bool = False) -> Share:
     return _not(_any(_not(x), dim, keepdim))
 
 
+@rule(aten.count_nonzero.default, aten.count_nonzero.dim_IntList)
+def _count_nonzero(x: Share, dim: Any = None) -> Share:
+    return _count(x if x.dtype is torch.bool else _ne(x, 0), dim, False)
+
+
 def _count(x: Share, dim: Any, keepdim: bool) -> Share:
     _conditions(x)
     dims = axes(x, dim)

@@ -43,7 +43,8 @@ OPS = {
     "roots": lambda x, y: x.abs().sqrt() + (y.abs() * 1000).sqrt() + (x - x).sqrt(),
     "logic": lambda x, y: ((x > 0) & (y > 0)).float() + ((x > 1) | (y > 1)) * 2 + ((x > 0) ^ (y > 0)) * 4 + ~(x > y) * 8 + ((x > 0) & (X > 1)) * 3,
     "equal": lambda x, y: (x == x.clone()).float() + (x != y) * 2 + (y == 2.1) * 4 + x.sign(),
-    "any and all": lambda x, y: (x > 2).any(1).float() + (y > -9).all(0).sum() + (x > 9).any() * 2 + (x < 2).all(1) * 4,
+    "any and all": lambda x, y: (x > 2).any(1).float() + (y > -9).all(0).sum() + (x > 9).any() * 2 + (x < 2).all(1) * 4
+    + (x > 0).count_nonzero(1) + y.count_nonzero(),
     "filled": lambda x, y: x.masked_fill(x > 0, 0.5) + y.masked_fill(Y > 0, -1.0) + F.leaky_relu(x) + F.mse_loss(x, y)
     + F.mse_loss(x, Y, reduction="sum"),
     "which": lambda x, y: x.argmax(1) + (x + y > 0).sum(1),
