@@ -64,7 +64,7 @@ def compute(work, *inputs):
 
 
 def on_shares(work, *inputs):
-    """A function of torch tensors, on `Share`s: the result as numbers, and the parties."""
+    """A function of torch tensors, on `Share`s: the result, int64 where it has no fractions, and the parties."""
     whole = []
 
     def wrapped(fixed, *shares):
@@ -75,4 +75,4 @@ def on_shares(work, *inputs):
 
     answers, parties = run(lambda party, *shares: wrapped(Fixed(party, FRACTION, K), *shares), *map(sharing.encode, inputs))
     found = opened(answers)
-    return (found.double() if whole[0] else sharing.decode(found)), parties
+    return (found if whole[0] else sharing.decode(found)), parties

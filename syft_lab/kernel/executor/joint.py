@@ -188,6 +188,8 @@ class Joint(Runner):
                 continue
             if i >= len(found) or found[i] is None:
                 raise FailedError(f"{kind.op} gave one result less here than it should")
+            if isinstance(found[i], Share) and found[i].whole == spec.dtype.is_floating_point:  # it would be read wrong
+                raise FailedError(f"{kind.op} gave {found[i].dtype} on shares, where torch gives {spec.dtype}; report it")
             made = Made(text(step, seeds), past, i, len(kind.outs))
             self._remember(made)
             values[number] = Held(found[i], spec, made, why=why)

@@ -15,7 +15,7 @@ from syft_lab.mpc.aby3.multiply import double_part, multiply
 from syft_lab.mpc.aby3.shares import Shared, add, sub
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
-from syft_lab.mpc.rules.operands import a_share, axes, number
+from syft_lab.mpc.rules.operands import a_share, alike, axes, number, promoted
 from syft_lab.mpc.share import TABLE, Product, Rule, Share, rule
 
 aten = torch.ops.aten
@@ -23,6 +23,8 @@ aten = torch.ops.aten
 
 @rule(aten.add.Tensor, aten.add.Scalar)
 def _add(x: Any, y: Any, alpha: float = 1) -> Share:
+    if promoted(x, y) is torch.bool:  # to torch the sum of conditions is one: their or
+        return minus(_linear(x, y, add), times(x, y))
     return _linear(x, y if alpha == 1 else y * alpha, add)
 
 
@@ -43,9 +45,8 @@ def _linear(x: Any, y: Any, work: Callable[[Shared, Shared], Shared]) -> Share:
     if put_off and all(p.shape == torch.broadcast_shapes(_shape(x), _shape(y)) for p in put_off):
         total, _ = work(*(Shared(p, p) for p in (_part(x, share.fixed), _part(y, share.fixed))))
         return Share(Product(total), share.fixed)
-    if all(isinstance(a, Share) and a.whole for a in (x, y)):
-        return Share(work(x.shared, y.shared), share.fixed, torch.int64)
-    return Share(work(number(x, share.fixed), number(y, share.fixed)), share.fixed)
+    fixed, both, dtype = alike(x, y)
+    return Share(work(*both), fixed, dtype)
 
 
 def _shape(x: Any) -> torch.Size:
@@ -88,23 +89,18 @@ def _affine(x: Any, weight: Any, bias: Any = None) -> Share:
 
 def product(x: Any, y: Any, bilinear: Callable[[Tensor, Tensor], Tensor]) -> Share:
     """A bilinear map of two arguments, of which one may be public."""
-    share = a_share(x, y)
-    fixed = share.fixed
+    share, dtype = a_share(x, y), promoted(x, y)
+    fixed, device = share.fixed, share.fixed.party.device
     if all(isinstance(a, Share) for a in (x, y)):
         if x.whole or y.whole:
-            dtype = x.dtype if x.whole and y.whole else torch.float32
-            return Share(
-                multiply(fixed.party, x.shared, y.shared, bilinear), fixed, torch.int64 if dtype is torch.bool else dtype
-            )
+            return Share(multiply(fixed.party, x.shared, y.shared, bilinear), fixed, dtype)
         return Share(Product(double_part(fixed.party, x.shared, y.shared, bilinear)), fixed)
-    public = y if share is x else x
-    one = torch.as_tensor(public)
-    if one.dim() == 0 and bilinear is torch.mul:
-        scaled = fixed.scaled(number(share, fixed), float(one))
-        return Share(scaled, fixed)
-    known = sharing.encode(one, fixed.f).to(fixed.party.device)
+    one = torch.as_tensor(y if share is x else x)
+    if one.dim() == 0 and bilinear is torch.mul and dtype.is_floating_point:
+        return Share(fixed.scaled(number(share, fixed), float(one)), fixed)
+    known = sharing.encode(one, fixed.f).to(device) if one.is_floating_point() else one.long().to(device)
     made = share.shared.map((lambda t: bilinear(t, known)) if share is x else lambda t: bilinear(known, t))
-    return Share(made if share.whole else truncate(fixed.party, made, fixed.f), fixed)
+    return Share(made if share.whole or not one.is_floating_point() else truncate(fixed.party, made, fixed.f), fixed, dtype)
 
 
 @rule(aten.div.Tensor, aten.div.Scalar)
@@ -182,4 +178,6 @@ TABLE[aten.rsqrt.default] = _unary(Fixed.inverse_root)
 TABLE[aten.sqrt.default] = _unary(Fixed.root)
 
 
-TABLE[aten.abs.default] = _unary(Fixed.absolute)
+@rule(aten.abs.default)
+def _abs(x: Share) -> Share:
+    return Share(x.fixed.absolute(x.shared), x.fixed, x.dtype)

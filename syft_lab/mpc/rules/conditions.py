@@ -11,8 +11,7 @@ from torch import Tensor
 from syft_lab.errors import RefusedOpError
 from syft_lab.mpc.aby3.multiply import multiply
 from syft_lab.mpc.aby3.shares import Shared, add, constant, sub
-from syft_lab.mpc.rules.arithmetic import minus
-from syft_lab.mpc.rules.operands import a_share, axes, number
+from syft_lab.mpc.rules.operands import a_share, alike, as_one, axes, number
 from syft_lab.mpc.share import Share, rule
 
 aten = torch.ops.aten
@@ -20,9 +19,8 @@ aten = torch.ops.aten
 
 @rule(aten.lt.Tensor, aten.lt.Scalar)
 def _lt(x: Any, y: Any) -> Share:
-    fixed = a_share(x, y).fixed
-    difference = sub(number(x, fixed), number(y, fixed))
-    return Share(fixed.negative(difference), fixed, torch.bool)
+    fixed, (a, b), _ = alike(x, y)
+    return Share(fixed.negative(sub(a, b)), fixed, torch.bool)
 
 
 @rule(aten.gt.Tensor, aten.gt.Scalar)
@@ -53,11 +51,8 @@ def _ne(x: Any, y: Any) -> Share:
 
 @rule(aten.sign.default)
 def _sign(x: Share) -> Share:
-    return Share(number(minus(_as_int(_gt(x, 0)), _as_int(_lt(x, 0))), x.fixed), x.fixed)
-
-
-def _as_int(condition: Share) -> Share:
-    return Share(condition.shared, condition.fixed, torch.int64)
+    whole = Share(sub(_gt(x, 0).shared, _lt(x, 0).shared), x.fixed, torch.int64)
+    return whole if x.whole else Share(number(whole, x.fixed), x.fixed)
 
 
 @rule(aten.logical_not.default, aten.bitwise_not.default)
@@ -116,34 +111,35 @@ def _conditions(*of: Any) -> list[Shared]:
 
 @rule(aten.masked_fill.Scalar, aten.masked_fill.Tensor)
 def _masked_fill(x: Any, mask: Any, value: Any) -> Share:
-    return _where(mask, torch.as_tensor(value, dtype=torch.float32) if not isinstance(value, Tensor) else value, x)
+    return _where(mask, value if isinstance(value, Share) else torch.as_tensor(value).to(x.dtype), x)
 
 
 @rule(aten.where.self)
 def _where(condition: Any, x: Any, y: Any) -> Share:
-    share = a_share(condition, x, y)
-    fixed = share.fixed
+    fixed = a_share(condition, x, y).fixed
+    (a, b), dtype = as_one(fixed, x, y)
     if not isinstance(condition, Share):
-        parts, public = (number(x, fixed), number(y, fixed)), condition.to(fixed.party.device)
-        return Share(Shared(*(torch.where(public, a, b) for a, b in zip(*parts, strict=True))), fixed)
-    return Share(fixed.where(condition.shared, number(x, fixed), number(y, fixed)), fixed)
+        public = condition.to(fixed.party.device)
+        return Share(Shared(*(torch.where(public, s, t) for s, t in zip(a, b, strict=True))), fixed, dtype)
+    return Share(fixed.where(condition.shared, a, b), fixed, dtype)
 
 
 @rule(aten.maximum.default)
 def _maximum(x: Any, y: Any) -> Share:
-    fixed = a_share(x, y).fixed
-    return Share(fixed.larger(number(x, fixed), number(y, fixed)), fixed)
+    fixed, (a, b), dtype = alike(x, y)
+    return Share(fixed.larger(a, b), fixed, dtype)
 
 
 @rule(aten.minimum.default)
 def _minimum(x: Any, y: Any) -> Share:
-    return -_maximum(-x, -y)
+    fixed, (a, b), dtype = alike(x, y)
+    return Share(sub(add(a, b), fixed.larger(a, b)), fixed, dtype)
 
 
 @rule(aten.clamp.default, aten.hardtanh.default)
 def _clamp(x: Share, low: float | None = None, high: float | None = None) -> Share:
-    raised = x if low is None else _maximum(x, torch.tensor(float(low)))
-    return raised if high is None else _minimum(raised, torch.tensor(float(high)))
+    raised = x if low is None else _maximum(x, low)
+    return raised if high is None else _minimum(raised, high)
 
 
 @rule(aten.clamp_min.default)
@@ -164,18 +160,18 @@ def _amax(x: Share, dim: Sequence[int] = (), keepdim: bool = False) -> Share:
         found = x.fixed.largest(found, each)
         if keepdim:
             found = Shared(found.own.unsqueeze(each), found.other.unsqueeze(each))
-    return Share(found, x.fixed)
+    return Share(found, x.fixed, x.dtype)
 
 
 @rule(aten.max.default)
 def _max(x: Share) -> Share:
-    return Share(x.fixed.largest(x.shared.map(lambda t: t.reshape(-1)), 0), x.fixed)
+    return Share(x.fixed.largest(x.shared.map(lambda t: t.reshape(-1)), 0), x.fixed, x.dtype)
 
 
 @rule(aten.max.dim)
 def _max_dim(x: Share, dim: int, keepdim: bool = False) -> tuple[Share, Share]:
     best, place = (s.map(lambda t: t.unsqueeze(dim)) if keepdim else s for s in x.fixed.which_largest(x.shared, dim))
-    return Share(best, x.fixed), Share(place, x.fixed, torch.int64)
+    return Share(best, x.fixed, x.dtype), Share(place, x.fixed, torch.int64)
 
 
 @rule(aten.argmax.default)

@@ -34,7 +34,9 @@ def _convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dila
 
 @rule(aten.relu.default)
 def _relu(x: Share) -> Share:
-    return x if isinstance(x.state, Rectified) else Share(Rectified(number(x, x.fixed) if x.whole else x.state), x.fixed)
+    if x.whole:
+        return Share(x.fixed.relu(x.shared), x.fixed, x.dtype)
+    return x if isinstance(x.state, Rectified) else Share(Rectified(x.state), x.fixed)
 
 
 @rule(aten.leaky_relu.default)

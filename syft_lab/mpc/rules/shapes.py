@@ -10,7 +10,7 @@ from torch import Tensor
 
 from syft_lab.errors import RefusedOpError
 from syft_lab.mpc.aby3.shares import Shared
-from syft_lab.mpc.rules.operands import a_share, number
+from syft_lab.mpc.rules.operands import alike, number
 from syft_lab.mpc.share import TABLE, Rectified, Rule, Share, rule
 
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ for _func in (aten.split.Tensor, aten.split_with_sizes.default, aten.unsafe_spli
 @rule(aten.constant_pad_nd.default)
 def _pad(x: Share, pad: Sequence[int], value: float = 0) -> Share:
     wider = Share(x.shared.map(lambda t: aten.constant_pad_nd.default(t, pad)), x.fixed, x.dtype)
-    return wider if not value else wider + aten.constant_pad_nd.default(torch.zeros(x.shape), pad, value)
+    return wider if not value else wider + aten.constant_pad_nd.default(torch.zeros(x.shape, dtype=x.dtype), pad, value)
 
 
 @rule(aten.gather.default)
@@ -95,6 +95,8 @@ def _index(x: Share, indices: Sequence[Any]) -> Share:
 
 @rule(aten._to_copy.default)
 def _to(x: Share, dtype: torch.dtype | None = None, **_: Any) -> Share:
+    if dtype is torch.bool and x.dtype is not torch.bool:
+        return TABLE[aten.ne.Scalar](x, 0)
     if dtype is None or dtype.is_floating_point == x.dtype.is_floating_point:
         return Share(x.shared, x.fixed, dtype or x.dtype)
     if not dtype.is_floating_point:
@@ -104,10 +106,8 @@ def _to(x: Share, dtype: torch.dtype | None = None, **_: Any) -> Share:
 
 def _joining(func: Any) -> None:
     def work(tensors: Sequence[Any], dim: int = 0) -> Share:
-        share = a_share(*tensors)
-        whole = all(isinstance(t, Share) and t.whole for t in tensors)
-        parts = [t.shared for t in tensors] if whole else [number(t, share.fixed) for t in tensors]
-        return Share(Shared(func([p.own for p in parts], dim), func([p.other for p in parts], dim)), share.fixed, share.dtype)
+        fixed, parts, dtype = alike(*tensors)
+        return Share(Shared(func([p.own for p in parts], dim), func([p.other for p in parts], dim)), fixed, dtype)
 
     TABLE[func] = work
 
