@@ -17,6 +17,7 @@ from syft_lab import canonical, errors
 from syft_lab.analyst.shared import SharedTape
 from syft_lab.identity import Keys
 from syft_lab.mpc import ring
+from syft_lab.mpc.share import TABLE, Share
 from syft_lab.wire import messages as m
 from tests import federations, models, tapes
 from tests.federations import AGES, INCOME, NAMES
@@ -142,6 +143,19 @@ def test_virtual_owners_have_the_same_api(virtual):
     result = (x @ y.t()).sum().request(reason="a test")
     approve(virtual)
     close(result.get(20), (AGES @ AGES.t()).sum(), 1e-2)
+
+
+def test_what_is_of_another_kind_than_torchs_is_not_opened(virtual, monkeypatch):
+    """Read as whole, a number with fraction bits is 2^18 times as large: a planted fault, which the parties see."""
+    three = lab.federation(*virtual)
+    approve(virtual)
+    x = three.wait(10).share(torch.linspace(-2, 2, 6))
+    assert ((x > 0).sum() * 2 + 1).get() == 7
+    absolute = TABLE[torch.ops.aten.abs.default]
+    wrong = {torch.ops.aten.abs.default: lambda x: Share(absolute(x).shared, x.fixed, torch.int64)}
+    monkeypatch.setattr("syft_lab.mpc.share.TABLE", {**TABLE, **wrong})
+    with pytest.raises(errors.FailedError, match=r"abs.* gave torch.int64 on shares, where torch gives torch.float32"):
+        x.abs().get()
 
 
 # Agreement
