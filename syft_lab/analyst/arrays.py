@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from inspect import signature
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -60,7 +62,7 @@ def call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         raise RefusedOpError(f"np.{name} writes into no pointer: take what it gives, or use torch")
     args = [_ours(a) for a in args]
     if name in _OWN:
-        return _OWN[name](*args, **given)
+        return _called(name, _OWN[name], args, given)
     if name in _ELEMENTWISE and not given:
         return _elementwise(_ELEMENTWISE[name], args)
     if name not in _COMPATIBLE:
@@ -73,8 +75,18 @@ def call(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         found = getattr(found, part, None)
     if found is None:
         raise RefusedOpError(f"np.{name} is not in this version of torch; write it with torch functions")
+    return _theirs(_called(name, found, args, given))
+
+
+def _called(name: str, function: Callable[..., Any], args: list[Any], given: dict[str, Any]) -> Any:
+    """What it gives; raises RefusedOpError for arguments of NumPy's that it does not have."""
     try:
-        return _theirs(found(*args, **given))
+        if isinstance(function, FunctionType):
+            signature(function).bind(*args, **given)
+    except TypeError as error:
+        raise RefusedOpError(f"np.{name} on pointers {error}; write it with torch functions") from None
+    try:
+        return function(*args, **given)
     except NotImplementedError as error:
         why = str(error).rstrip(".") or "not with these arguments"
         raise RefusedOpError(f"np.{name} on pointers: {why}; write it with torch functions") from None

@@ -124,19 +124,22 @@ def _pow(x: Share, exponent: float) -> Share:
 @rule(aten.mean.default, aten.mean.dim)
 def mean(x: Share, dim: Any = None, keepdim: bool = False, **_: Any) -> Share:
     """The mean along dimensions, or of all."""
-    dims = axes(x, dim)
-    total = Share(number(x, x.fixed).map(lambda t: t.sum(dims, keepdim=keepdim)), x.fixed)
-    return times(total, 1 / math.prod(x.shape[d] for d in dims))
+    return _average(x, axes(x, dim), keepdim)
+
+
+def _average(x: Share, dims: list[int], keepdim: bool, less: float = 0) -> Share:
+    total = number(x, x.fixed).map(lambda t: t.sum(dims, keepdim=keepdim))
+    return Share(x.fixed.average(total, math.prod(x.shape[d] for d in dims) - less), x.fixed)
 
 
 @rule(aten.var.correction)
 def _var(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
     dims = axes(x, dim)
-    left = math.prod(x.shape[d] for d in dims) - (1 if correction is None else correction)
-    if left <= 0:
+    less = 1 if correction is None else correction
+    if math.prod(x.shape[d] for d in dims) <= less:
         raise RefusedOpError("a variance is of more numbers than its correction")
     apart = minus(x, mean(x, dims, True))
-    return times(times(apart, apart).sum(dims, keepdim=keepdim), 1 / left)
+    return _average(times(apart, apart), dims, keepdim, less)
 
 
 @rule(aten.std.correction)
@@ -149,7 +152,10 @@ def _norm(x: Share, order: float = 2, dim: Any = None, keepdim: bool = False, **
     if order not in (1, 2):
         raise RefusedOpError("of norms, shares have those of order 1 and 2")
     dims = axes(x, dim)
-    return x.abs().sum(dims, keepdim=keepdim) if order == 1 else times(x, x).sum(dims, keepdim=keepdim).sqrt()
+    if order == 1:
+        return x.abs().sum(dims, keepdim=keepdim)
+    # The sum of the squares would soon be more than a root is taken of; their mean is not.
+    return times(_average(times(x, x), dims, keepdim).sqrt(), math.sqrt(math.prod(x.shape[d] for d in dims)))
 
 
 @rule(aten.mse_loss.default)

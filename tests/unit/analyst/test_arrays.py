@@ -16,7 +16,7 @@ REFUSED = {
     errors.RefusedOpError: "np.interp(v, v, v)|np.unwrap(v)|np.sum(x, initial=3.0)|np.sum(x, where=b)|np.pad(x, 1, 'reflect')|"
     "np.add(x, 1, out=x)|np.sum(v, out=v)|np.add.reduce(x)|np.add(x, 1, dtype=np.float64)|np.reshape(x, (5, 4), order='F')|"
     "np.round(i, -1)|np.histogram(v)|np.copyto(x, 0)|np.fill_diagonal(q, 0)|np.apply_along_axis(np.sum, 0, x)|"
-    "np.take(x, 25, mode='clip')",
+    "np.take(x, 25, mode='clip')|np.cov(x, aweights=v)|np.linalg.cholesky(q, upper=True)|np.median(x, overwrite_input=True)",
     errors.PrivateValueError: "np.unique(i)|np.nonzero(i)|np.argwhere(i)|np.where(b)|np.bincount(np.ravel(i))|np.array_equal(x, x)|"
     "np.allclose(x, x)|np.vectorize(abs)(x)|np.asarray(x)|np.array_equiv(x, x)",
     errors.UsageError: "np.digitize(x, [1, 0])|np.digitize(x, np.sort(v))",

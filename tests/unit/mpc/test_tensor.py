@@ -62,6 +62,21 @@ def test_operations_give_what_torch_gives(name):
     assert (found - expected.to(found.dtype)).abs().max() <= 2e-4
 
 
+@pytest.mark.parametrize("many", [8191, 8192, 300_000])
+def test_means_variances_and_norms_of_many_numbers_hold(many):
+    """Sums over 2^26, as of a million ages, were more than the product with 1/n holds, and wrong in silence."""
+    x = torch.linspace(-4000, 4000, many) + 50
+
+    def work(x):
+        small = x / 100
+        return torch.stack([x.mean(), (x.abs() * 0 + 4000).mean(), small.var(), small.std(), small.norm() / 100])
+
+    found, _ = on_shares(work, x)
+    expected = work(x.double())
+    assert ((found[:2] - expected[:2]).abs() <= 2 * 2.0**-FRACTION + 8e-6 * expected[:2].abs()).all()
+    assert ((found - expected).abs() <= 2e-3 + 2e-5 * expected.abs()).all()  # x itself is rounded here
+
+
 WHOLE = {
     "largest": lambda n, m, c: n.max() + n.amax(0) + m.min() + m.max(0)[0] + torch.maximum(n, m) - torch.minimum(n, m) + n.clamp(1, 3),
     "sizes": lambda n, m, c: (n - m).abs() + (n - m).relu() * 2 + (m - n).sign() * 9 + torch.add(n, m, alpha=3),
