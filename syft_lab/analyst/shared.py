@@ -292,6 +292,11 @@ class SharedTensor(PointerTensor):
         """The federation whose owners hold it."""
         return self._joint.federation
 
+    @property
+    def state(self) -> str:
+        """Recorded, at the owners, or lost."""
+        return super().state.replace("at the owner", "at the owners")
+
     def get(self) -> torch.Tensor:
         """The tensor, where it is made of your own data alone. Raises PrivateValueError for any other."""
         tape, value = self._joint, self.current

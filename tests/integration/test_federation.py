@@ -151,6 +151,7 @@ def test_what_is_of_another_kind_than_torchs_is_not_opened(virtual, monkeypatch)
     approve(virtual)
     x = three.wait(10).share(torch.linspace(-2, 2, 6))
     assert ((x > 0).sum() * 2 + 1).get() == 7
+    assert "; at the owners>" in repr(x)
     absolute = TABLE[torch.ops.aten.abs.default]
     wrong = {torch.ops.aten.abs.default: lambda x: Share(absolute(x).shared, x.fixed, torch.int64)}
     monkeypatch.setattr("syft_lab.mpc.share.TABLE", {**TABLE, **wrong})
