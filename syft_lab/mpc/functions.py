@@ -24,7 +24,7 @@ NORMAL = 32  # bits of a positive number that is normalised
 FINE = 29  # fraction bits of numbers up to 4, whose products stay below 2^61
 MOST = 18  # fraction bits of shares
 EXP_LOWEST = -20.0
-MANY = 1 << 13
+SMALL = 13  # a factor below 2^−SMALL is, and what it meets may be large: a sum of many
 
 
 class Series(NamedTuple):
@@ -61,16 +61,16 @@ class Fixed:
         """x times a number that everybody knows; error of 2^−f, and of 2^−f of the value.
 
         A small factor, such as a hundredth, has f bits from its highest on: with f after the point it would be off by 2e-4.
+        Where it is very small, as for the mean of a million, a power of two goes first: the product would hold sums below
+        2^26 only.
         """
         if factor == int(factor):
             return x.map(lambda t: t * int(factor))
+        drop = min(60, -math.frexp(factor)[1])
+        if drop >= SMALL:
+            return self.scaled(truncate(self.party, x, drop), factor * 2.0**drop)
         bits = min(60, self.f + max(0, -math.frexp(factor)[1]))
         return truncate(self.party, x.map(lambda t: t * round(factor * 2.0**bits)), bits)
-
-    def average(self, total: Shared, count: float) -> Shared:
-        """A sum over how many numbers it is of. Of many, a power of two goes first: 2^26 is the most that `scaled` holds."""
-        drop = int(count).bit_length() - 1 if count >= MANY else 0
-        return self.scaled(truncate(self.party, total, drop) if drop else total, 2.0**drop / count)
 
     def constant(self, x: Shared, number: float) -> Shared:
         """x plus a number that everybody knows."""

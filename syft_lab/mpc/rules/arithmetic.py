@@ -128,8 +128,8 @@ def mean(x: Share, dim: Any = None, keepdim: bool = False, **_: Any) -> Share:
 
 
 def _average(x: Share, dims: list[int], keepdim: bool, less: float = 0) -> Share:
-    total = number(x, x.fixed).map(lambda t: t.sum(dims, keepdim=keepdim))
-    return Share(x.fixed.average(total, math.prod(x.shape[d] for d in dims) - less), x.fixed)
+    total = Share(number(x, x.fixed).map(lambda t: t.sum(dims, keepdim=keepdim)), x.fixed)
+    return times(total, 1 / (math.prod(x.shape[d] for d in dims) - less))
 
 
 @rule(aten.var.correction)

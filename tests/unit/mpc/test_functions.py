@@ -1,5 +1,7 @@
 """Functions against torch, over the domains that docs/mpc.md states, with its bounds."""
 
+import math
+
 import pytest
 import torch
 
@@ -84,6 +86,15 @@ def test_softmax_of_many_and_of_far_apart():
     found, _ = compute(lambda f, s: f.softmax(s, 1), x)
     assert (found - kept(x).softmax(1)).abs().max() <= 2e-4
     assert (found.sum(1) - 1).abs().max() <= 1e-3
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.0**-12, -(2.0**-13), 1.7e-4, 3e-9, -1e-15, 1e-30])
+def test_small_factors_keep_their_bits_and_large_sums_hold(factor):
+    x = torch.linspace(-4000, 4000, 101).double()
+    more = min(18, max(0, round(-math.log2(abs(factor)))))  # sums of so many that the result is in range
+    found, _ = compute(lambda f, s: f.scaled(s.map(lambda t: t << more), factor), x)
+    exact = kept(x) * 2.0**more * factor
+    assert ((found - exact).abs() <= 2 * UNIT + 8e-6 * exact.abs()).all()
 
 
 def test_powers_of_what_is_public_cost_no_message():

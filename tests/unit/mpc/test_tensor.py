@@ -69,7 +69,16 @@ def test_means_variances_and_norms_of_many_numbers_hold(many):
 
     def work(x):
         small = x / 100
-        return torch.stack([x.mean(), (x.abs() * 0 + 4000).mean(), small.var(), small.std(), small.norm() / 100])
+        return torch.stack(
+            [
+                x.mean(),
+                (x.abs() * 0 + 4000).mean(),
+                small.var(),
+                small.std(),
+                small.norm() / 100,
+                (x.abs() * 0 + 4000).sum() / many,
+            ]
+        )
 
     found, _ = on_shares(work, x)
     expected = work(x.double())
