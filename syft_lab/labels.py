@@ -14,11 +14,12 @@ Pure: the analyst computes the same labels to say early what the owner would say
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any, Protocol
 
-from syft_lab.ops import ALLOWED, LIKE, POINTWISE, REASONS, packet
+from syft_lab.ops import ALLOWED, LIKE, POINTWISE, REASONS, find, packet
 
 Bounds = tuple[float, float]
 MAX_SOURCES = 16
@@ -48,6 +49,13 @@ class Label:
         """For messages."""
         return {"kind": self.kind, "sources": list(self.sources), "axis": self.axis, "k": self.k,
                 "bounds": None if self.bounds is None else list(self.bounds), "l1": self.l1, "l2": self.l2}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Label:
+        """That of `to_json`."""
+        bounds = value["bounds"]
+        limits = None if bounds is None else (bounds[0], bounds[1])
+        return cls(value["kind"], tuple(value["sources"]), value["axis"], value["k"], limits, value["l1"], value["l2"])
 
 
 PUBLIC = Label("public")
@@ -96,110 +104,150 @@ def infer(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], outs: Sequenc
     rule = _RULES.get(name)
     if rule is None or len(sources) > 1:
         return [private] * len(outs)
-    return [_judged(rule, _Step(name, args, kwargs, given, out, kind)) or private for out in outs]
+    try:
+        named = bound(op, args, kwargs)
+    except TypeError:
+        return [private] * len(outs)
+    return [_judged(rule, _Step(name, named, out, kind)) or private for out in outs]
+
+
+def bound(op: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by the names that torch's schema gives them, with defaults: the same in whichever way they were written.
+
+    Raises TypeError where they don't fit the schema.
+    """
+    names, defaults = _parameters(op)
+    if len(args) > len(names) or kwargs.keys() - set(names) or kwargs.keys() & set(names[: len(args)]):
+        raise TypeError(f"{op} has other arguments")
+    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+
+
+@cache
+def _parameters(op: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    schema = find(op)._schema
+    return tuple(a.name for a in schema.arguments), {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
 
 
 def _judged(rule: Callable[[_Step], Label | None], step: _Step) -> Label | None:
     """What a rule says; nothing where the arguments are not as it expects, or where records would change their number."""
     try:
-        found = rule(step)
+        label = rule(step)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    if found is None or found.kind != "rows":
-        return found
+    if label is None or label.kind != "rows":
+        return label
     counts = {t.shape[t.label.axis] for t in step.given if t.label.kind == "rows"}
-    return found if 0 <= found.axis < len(step.out.shape) and {step.out.shape[found.axis]} == counts else None
+    return label if 0 <= label.axis < len(step.out.shape) and {step.out.shape[label.axis]} == counts else None
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation, as its rule sees it."""
+    """One operation, as its rule sees it: arguments by name, so that no tensor is taken for another that looks the same."""
 
     name: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    given: Sequence[Known]
+    named: Mapping[str, Any]
     out: Known
     kind: type
 
-    def arg(self, position: int, name: str, default: Any = None) -> Any:
-        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+    def __getitem__(self, name: str) -> Any:
+        """An argument by its name; a KeyError, as of any rule, makes the result private."""
+        return self.named[name]
+
+    @cached_property
+    def places(self) -> Mapping[str, Known]:
+        """The tensors among the arguments, by their places: a name, or a name and a position in its list."""
+        found: dict[str, Known] = {}
+        for name, arg in self.named.items():
+            if isinstance(arg, self.kind):
+                found[name] = arg  # type: ignore[assignment]
+            elif type(arg) in (list, tuple):
+                found.update((f"{name}[{i}]", a) for i, a in enumerate(arg) if isinstance(a, self.kind))  # type: ignore[misc]
+        return found
+
+    @property
+    def given(self) -> list[Known]:
+        """The tensors among the arguments."""
+        return list(self.places.values())
 
     @property
     def first(self) -> Known:
-        at: Any = self.args[0] if self.args else None
-        return at if isinstance(at, self.kind) else self.given[0]  # type: ignore[return-value]
+        """The first of them."""
+        return self.given[0]
 
-    @property
-    def only_first(self) -> bool:
-        """Whether all but the first argument are public."""
-        return all(t is self.first or t.label.kind == "public" for t in self.given)
+    def one(self, name: str) -> Known:
+        """The tensor called so, where all others are public; raises TypeError otherwise."""
+        if any(t.label.kind != "public" for place, t in self.places.items() if place != name):
+            raise TypeError("others than the first are private")
+        return self.places[name]
 
 
 def _number(value: Any) -> bool:
     return type(value) in (int, float, bool) and math.isfinite(value)
 
 
+def _placed(x: Known, out: Known) -> Label | None:
+    """The label of rows that are broadcast to ``out``, which aligns last axes; None where they are not, or spread over others.
+
+    A record is spread where its axis has another length in ``out``, or is not there at all.
+    """
+    axis = len(out.shape) - len(x.shape) + x.label.axis
+    if x.label.kind != "rows" or not 0 <= axis < len(out.shape) or x.shape[x.label.axis] != out.shape[axis]:
+        return None
+    return Label("rows", x.label.sources, axis, x.label.k)
+
+
+def _together(labels: Iterable[Label | None]) -> Label | None:
+    """The one label that all of these are; None where they differ: records of different people, or elsewhere."""
+    found = set(labels)
+    return found.pop() if len(found) == 1 else None
+
+
 def _pointwise(step: _Step) -> Label | None:
     """Entry by entry, with broadcasting. Records stay apart if all that have some lie along the same axis of the result."""
-    found: Label | None = None
-    ndim = len(step.out.shape)
-    for t in step.given:
-        label = t.label
-        if label.kind == "public":
-            continue
-        if label.kind == "aggregate":
-            return _scaled(step)
-        if label.kind != "rows":
-            return None
-        axis = ndim - len(t.shape) + label.axis
-        if axis < 0 or axis >= ndim or t.shape[label.axis] != step.out.shape[axis]:
-            return None  # a single record spread over many
-        placed = Label("rows", label.sources, axis, label.k)
-        if found is not None and placed != found:
-            return None  # records of different people, or the same person's elsewhere
-        found = placed
-    return None if found is None else replace(found, bounds=_bounds(step))
+    private = [t for t in step.given if t.label.kind != "public"]
+    if any(t.label.kind == "aggregate" for t in private):
+        return _scaled(step)
+    label = _together(_placed(t, step.out) for t in private)
+    return None if label is None else replace(label, bounds=_bounds(step))
 
 
 def _scaled(step: _Step) -> Label | None:
     """Linear in one aggregate with public numbers: moving, turning its sign, scaling by a number."""
-    first, name = step.first, step.name
-    held = [t for t in step.given if t.label.kind != "public"]
-    if len(held) != 1 or held[0].label.kind != "aggregate" or held[0].shape != step.out.shape:
+    name, x = step.name, step.one("self")
+    if x.label.kind != "aggregate" or x.shape != step.out.shape:
         return None
-    label, other = held[0].label, step.arg(1, "other")
     if name in ("neg", "negative", "clone", "detach", "alias", "positive", "lift_fresh"):
-        return label
-    if name in ("add", "sub") and held[0] is first and step.arg(2, "alpha", 1) == 1 and (_number(other)):
-        return label
-    if name in ("mul", "div") and held[0] is first and _number(other) and step.kwargs.get("rounding_mode") is None:
+        return x.label
+    other = step["other"]
+    if not _number(other):
+        return None
+    if name in ("add", "sub") and step["alpha"] == 1:
+        return x.label
+    if name in ("mul", "div") and step.named.get("rounding_mode") is None:
         by = abs(other) if name == "mul" else (1 / abs(other) if other else math.inf)
-        if 0 < by < math.inf and math.isfinite(label.l1 * by):
-            return replace(label, l1=label.l1 * by, l2=label.l2 * by)
+        if 0 < by < math.inf and math.isfinite(x.label.l1 * by):
+            return replace(x.label, l1=x.label.l1 * by, l2=x.label.l2 * by)
     return None
+
+
+_SAME = frozenset(("clone", "detach", "alias", "_to_copy", "positive", "lift_fresh"))
+_RANGES = {**dict.fromkeys(("sigmoid", "hardsigmoid"), (0.0, 1.0)), **dict.fromkeys(("tanh", "erf", "sin", "cos"), (-1.0, 1.0))}
 
 
 def _bounds(step: _Step) -> Bounds | None:
     """Where the results of a pointwise operation lie; None if that is not known."""
-    name, first, other = step.name, step.first, step.arg(1, "other")
-    b: Bounds | None = first.label.bounds if first.label.kind == "rows" else None
+    name, x, other = step.name, step.named.get("self"), step.named.get("other")
     if step.out.boolean:
         return 0.0, 1.0
     if name in ("clamp", "hardtanh"):
-        plain = name == "clamp"  # which has no bound where none is given
-        low, high = (
-            step.arg(1, "min" if plain else "min_val", None if plain else -1),
-            step.arg(2, "max" if plain else "max_val", None if plain else 1),
-        )
+        low, high = (step["min"], step["max"]) if name == "clamp" else (step["min_val"], step["max_val"])
         return (float(low), float(high)) if _number(low) and _number(high) and low <= high else None
-    if name in ("sigmoid", "hardsigmoid"):
-        return 0.0, 1.0
-    if name in ("tanh", "erf", "sin", "cos"):
-        return -1.0, 1.0
+    if name in _RANGES:
+        return _RANGES[name]
+    b: Bounds | None = x.label.bounds if isinstance(x, step.kind) and x.label.kind == "rows" else None  # type: ignore[attr-defined]
     if b is None:
         return None
-    if name in ("clone", "detach", "alias", "_to_copy", "positive", "lift_fresh"):
+    if name in _SAME:
         return b
     if name == "relu":
         return max(b[0], 0.0), max(b[1], 0.0)
@@ -208,74 +256,87 @@ def _bounds(step: _Step) -> Bounds | None:
     if name in ("abs", "square"):
         ends = [abs(v) if name == "abs" else v * v for v in b]
         return (0.0 if b[0] <= 0 <= b[1] else min(ends)), max(ends)
-    if name in ("add", "sub", "mul", "div") and _number(other) and step.arg(2, "alpha", 1) == 1 and not step.kwargs:
+    if name in _LINEAR and _number(other) and step.named.get("alpha", 1) == 1 and step.named.get("rounding_mode") is None:
         if name == "div" and other == 0:
             return None
-        by = {"add": lambda v: v + other, "sub": lambda v: v - other, "mul": lambda v: v * other, "div": lambda v: v / other}
-        ends = sorted(float(by[name](v)) for v in b)
+        ends = sorted(float(_LINEAR[name](v, other)) for v in b)
         return (ends[0], ends[1]) if all(map(math.isfinite, ends)) else None
     return None
 
 
-def _dims(step: _Step, position: int = 1) -> tuple[int, ...]:
-    """The axes that are reduced, all of them where none is named."""
-    dim, ndim = step.arg(position, "dim"), len(step.first.shape)
-    if dim is None or dim == []:
-        return tuple(range(ndim))
-    named = dim if isinstance(dim, list | tuple) else [dim]
-    if any(type(d) is not int for d in named):  # torch takes True for 1
-        raise TypeError
-    return tuple(sorted({d % ndim for d in named})) if ndim else ()
+_LINEAR: dict[str, Callable[[float, Any], float]] = {
+    "add": lambda v, by: v + by, "sub": lambda v, by: v - by, "mul": lambda v, by: v * by, "div": lambda v, by: v / by,
+}  # fmt: skip
+
+
+def reduced(dim: Any, ndim: int) -> tuple[int, ...]:
+    """The axes over which a reduction goes: all of them where none is named."""
+    return _axes(dim, ndim) or tuple(range(ndim))
+
+
+def _axes(dim: Any, ndim: int) -> tuple[int, ...]:
+    """The axes that are named, from the front; raises TypeError for what is no axis."""
+    axes = () if dim is None else tuple(dim) if isinstance(dim, list | tuple) else (dim,)
+    if any(type(d) is not int or not -ndim <= d < ndim for d in axes):  # torch takes True for 1
+        raise TypeError("no axis")
+    axes = tuple(d % ndim for d in axes)
+    if len(set(axes)) != len(axes):
+        raise TypeError("an axis twice")
+    return axes
+
+
+def _without(label: Label, gone: Iterable[int], bounds: Bounds | None) -> Label | None:
+    """Rows whose axis moves because axes before it are gone; None where it is gone itself."""
+    axes = set(gone)
+    return None if label.axis in axes else replace(label, axis=label.axis - sum(d < label.axis for d in axes), bounds=bounds)
 
 
 def _sum(step: _Step) -> Label | None:
     """A sum or mean: over the records, of bounded values, it is an aggregate; otherwise records stay apart."""
-    x, mean = step.first, step.name == "mean"
+    x, mean = step.one("self"), step.name == "mean"
     label = x.label
-    if label.kind != "rows" or step.kwargs.get("dtype") is not None:
+    if label.kind != "rows" or step["dtype"] is not None:
         return None
-    dims = _dims(step)
+    dims = reduced(step.named.get("dim"), len(x.shape))
     bounds = (0.0, 1.0) if x.boolean else label.bounds
+    within = math.prod(x.shape[d] for d in dims if d != label.axis)
     if label.axis not in dims:
-        within = math.prod(x.shape[d] for d in dims)
         after = None if bounds is None else bounds if mean else (bounds[0] * within, bounds[1] * within)
-        return _moved(step, dims, after)
+        return _without(label, () if step.named.get("keepdim") else dims, after)
     if bounds is None or 0 in x.shape:
         return None
-    width, outs = bounds[1] - bounds[0], math.prod(step.out.shape)
-    within = math.prod(x.shape[d] for d in dims if d != label.axis)
-    one = label.k * within * width / (within * x.shape[label.axis] if mean else 1)
+    width, outs, count = bounds[1] - bounds[0], math.prod(step.out.shape), within * x.shape[label.axis]
+    one = label.k * within * width / (count if mean else 1)
+    sizes = (one * outs, width, count * max(map(abs, bounds)), 2.0**64 / width if width else 0.0)
+    if not all(map(math.isfinite, sizes)):  # the grid of `kernel.executor.grid` has no room for it
+        return None
     return Label("aggregate", label.sources, l1=one * outs, l2=one * math.sqrt(outs))
-
-
-def _moved(step: _Step, dims: Sequence[int], bounds: Bounds | None) -> Label:
-    """Rows whose axis moves because others are gone, unless they are kept with length 1."""
-    x = step.first
-    gone = 0 if len(step.out.shape) == len(x.shape) else sum(d < x.label.axis for d in dims)
-    return replace(x.label, axis=x.label.axis - gone, bounds=bounds)
 
 
 def _within(step: _Step) -> Label | None:
     """A reduction of each record by itself: its axes are not that of the records."""
-    x = step.first
-    dims = _dims(step)
-    if x.label.kind != "rows" or not step.only_first or x.label.axis in dims:
+    x = step.one("self")
+    if x.label.kind != "rows":
         return None
-    return _moved(step, dims, x.label.bounds if step.name in ("amax", "amin") else None)
+    dims = reduced(step.named.get("dim"), len(x.shape))
+    if x.label.axis in dims:
+        return None
+    bounds = x.label.bounds if step.name in ("amax", "amin") else None
+    return _without(x.label, () if step["keepdim"] else dims, bounds)
 
 
 def _along(step: _Step) -> Label | None:
     """Softmax and the like: along an axis that is not that of the records; the shape stays."""
-    x, dim = step.first, step.arg(1, "dim")
-    if x.label.kind != "rows" or not step.only_first or type(dim) is not int or dim % len(x.shape) == x.label.axis:
+    x = step.one("self")
+    if x.label.kind != "rows" or x.label.axis in _axes(step["dim"], len(x.shape)):
         return None
     return replace(x.label, bounds=(0.0, 1.0) if step.name in ("_softmax", "softmax") else None)
 
 
 def _view(step: _Step) -> Label | None:
     """Another shape: of an aggregate, any; records stay if they lie along the first axis before and after."""
-    x = step.first
-    if not isinstance(step.arg(1, "size"), list | tuple):
+    x = step.one("self")
+    if "dtype" in step.named:
         return None  # a view of the bits as another type
     if x.label.kind == "aggregate":
         return x.label
@@ -286,112 +347,94 @@ def _view(step: _Step) -> Label | None:
 
 def _permuted(step: _Step) -> Label | None:
     """Axes in another order: the records' goes with them."""
-    x, ndim = step.first, len(step.first.shape)
+    x = step.one("self")
     if x.label.kind == "aggregate":
         return x.label
     if x.label.kind != "rows":
         return None
+    ndim = len(x.shape)
     order = list(range(ndim))
     if step.name == "permute":
-        order = [d % ndim for d in step.arg(1, "dims")]
+        order = list(_axes(step["dims"], ndim))
     elif step.name == "t":
         order = order[::-1]
     else:
-        a, b = step.arg(1, "dim0") % ndim, step.arg(2, "dim1") % ndim
+        (a,), (b,) = _axes(step["dim0"], ndim), _axes(step["dim1"], ndim)
         order[a], order[b] = order[b], order[a]
     return replace(x.label, axis=order.index(x.label.axis))
 
 
 def _unsqueezed(step: _Step) -> Label | None:
     """An axis of length 1 more."""
-    x, ndim = step.first, len(step.first.shape)
+    x = step.one("self")
     if x.label.kind != "rows":
         return x.label if x.label.kind == "aggregate" else None
-    return replace(x.label, axis=x.label.axis + (step.arg(1, "dim") % (ndim + 1) <= x.label.axis))
+    (at,) = _axes(step["dim"], len(x.shape) + 1)
+    return replace(x.label, axis=x.label.axis + (at <= x.label.axis))
 
 
 def _squeezed(step: _Step) -> Label | None:
-    """Axes of length 1 fewer."""
-    x = step.first
+    """Axes of length 1 fewer: those that are named, of which there may be none, or all of them where none can be."""
+    x = step.one("self")
     if x.label.kind != "rows":
         return x.label if x.label.kind == "aggregate" else None
-    dims = _dims(step) if len(step.args) > 1 or "dim" in step.kwargs else tuple(range(len(x.shape)))
-    gone = [d for d in dims if x.shape[d] == 1]
-    if x.label.axis in gone:
-        return None
-    return replace(x.label, axis=x.label.axis - sum(d < x.label.axis for d in gone))
+    named = _axes(step["dim"], len(x.shape)) if "dim" in step.named else range(len(x.shape))
+    return _without(x.label, (d for d in named if x.shape[d] == 1), x.label.bounds)
 
 
 def _expanded(step: _Step) -> Label | None:
     """Repeated along other axes than that of the records."""
-    x = step.first
-    axis = len(step.out.shape) - len(x.shape) + x.label.axis
-    if x.label.kind != "rows" or step.out.shape[axis] != x.shape[x.label.axis]:
-        return None
-    return replace(x.label, axis=axis)
+    x = step.one("self")
+    label = _placed(x, step.out)
+    return None if label is None else replace(label, bounds=x.label.bounds)
 
 
 def _part(step: _Step) -> Label | None:
     """Some columns of each record. Some *records* would no longer stand at their place: private."""
-    x, dim = step.first, step.arg(1, "dim", 0)
-    if step.name == "unbind":
-        dim = step.arg(1, "dim", 0)
-    elif step.name in ("split", "split_with_sizes"):
-        dim = step.arg(2, "dim", 0)
+    x = step.one("self")
     if x.label.kind == "aggregate":
         return x.label if step.name in ("select", "slice") else None
-    if x.label.kind != "rows" or type(dim) is not int or dim % len(x.shape) == x.label.axis or not step.only_first:
+    if x.label.kind != "rows":
         return None
-    gone = step.name in ("select", "unbind") and dim % len(x.shape) < x.label.axis
-    return replace(x.label, axis=x.label.axis - gone)
+    (dim,) = _axes(step["dim"], len(x.shape))
+    if dim == x.label.axis:
+        return None
+    return _without(x.label, (dim,) if step.name in ("select", "unbind") else (), x.label.bounds)
 
 
 def _joined(step: _Step) -> Label | None:
     """Side by side, along an axis that is not that of the records."""
-    if any(t.label.kind not in ("rows", "public") for t in step.given):
+    parts = step.given
+    ndim = len(parts[0].shape)
+    label = _together(replace(t.label, bounds=None) for t in parts if t.label.kind != "public")
+    if label is None or label.kind != "rows" or any(len(t.shape) != ndim for t in parts):
         return None
-    held = {t.label.axis: t for t in step.given if t.label.kind == "rows"}
-    if len(held) != 1 or len({(t.label.k, t.label.sources) for t in step.given if t.label.kind == "rows"}) != 1:
+    (dim,) = _axes(step["dim"], ndim + (step.name == "stack"))
+    if step.name == "cat" and dim == label.axis:
         return None
-    ((axis, x),) = held.items()
-    ndim = len(x.shape)
-    dim = step.arg(1, "dim", 0) % (ndim + (step.name == "stack"))
-    if (step.name == "cat" and dim == axis) or any(len(t.shape) != ndim for t in step.given):
-        return None
-    every = [t.label.bounds for t in step.given]
+    every = [t.label.bounds for t in parts]
     bounds = None if None in every else (min(b[0] for b in every if b), max(b[1] for b in every if b))
-    return replace(x.label, axis=axis + (step.name == "stack" and dim <= axis), bounds=bounds)
+    return replace(label, axis=label.axis + (step.name == "stack" and dim <= label.axis), bounds=bounds)
 
 
 def _matmul(step: _Step) -> Label | None:
     """Each record times public numbers: (n, d) @ (d, m), with a public term added."""
-    x: Known
-    y: Known
-    x, y = step.args[-2:] if step.name in ("mm", "mv") else (step.args[1], step.args[2])
-    if step.name == "addmm" and step.args[0].label.kind != "public":
-        return None
-    if y.label.kind != "public" or x.label.kind != "rows" or x.label.axis != 0:
-        return None
-    return replace(x.label, bounds=None)
+    x = step.one("mat1" if step.name == "addmm" else "self")
+    return replace(x.label, bounds=None) if x.label.kind == "rows" and x.label.axis == 0 else None
 
 
 def _bmm(step: _Step) -> Label | None:
-    """A product for each record: those that have some have them along the first axis."""
-    factors = step.args[1:3] if step.name == "baddbmm" else step.args[:2]
-    held = [t.label for t in step.given if t.label.kind != "public"]
-    if any(h.kind != "rows" or h.axis != 0 for h in held) or len({(h.k, h.sources) for h in held}) != 1 or len(factors) != 2:
-        return None
-    return replace(held[0], bounds=None)
+    """A product for each record: those that have some have them along the first axis, also the term that is added."""
+    label = _together(_placed(t, step.out) for t in step.given if t.label.kind != "public")
+    return label if label is not None and label.axis == 0 and len(step.out.shape) == 3 else None
 
 
 def _layer(step: _Step) -> Label | None:
     """A layer that treats each entry of the first axis by itself, with public weights."""
-    x = step.first
-    if x.label.kind != "rows" or x.label.axis != 0 or not step.only_first or len(x.shape) < 2:
+    x = step.one("input" if "input" in step.named else "self")
+    if x.label.kind != "rows" or x.label.axis != 0 or len(x.shape) < 2 or step.out.shape[:1] != x.shape[:1]:
         return None
-    if step.out.shape[:1] != x.shape[:1]:
-        return None
-    if step.name == "native_layer_norm" and len(step.arg(1, "normalized_shape")) >= len(x.shape):
+    if step.name == "native_layer_norm" and len(step["normalized_shape"]) >= len(x.shape):
         return None
     if "pool" in step.name and len(x.shape) < 4:
         return None
@@ -400,17 +443,19 @@ def _layer(step: _Step) -> Label | None:
 
 def _convolution(step: _Step) -> Label | None:
     """A convolution of each record, with public weights."""
-    x, weight = step.args[0], step.args[1]
-    return _layer(step) if len(x.shape) == len(weight.shape) else None  # without a batch the first axis is the channels
+    same = len(step["input"].shape) == len(step["weight"].shape)  # without a batch the first axis is the channels
+    return _layer(step) if same else None
+
+
+def _normalised(step: _Step) -> Label | None:
+    """A batch norm with public statistics: each entry by itself. What else it gives tells nothing, and is private."""
+    return _layer(step) if step.out.shape == step["input"].shape else None
 
 
 def _embedded(step: _Step) -> Label | None:
     """Public vectors, looked up for each record."""
-    table: Known = step.args[0]
-    index: Known = step.args[1]
-    if table.label.kind != "public" or index.label.kind != "rows":
-        return None
-    return replace(index.label, bounds=None)
+    index = step.one("indices")
+    return replace(index.label, bounds=None) if index.label.kind == "rows" else None
 
 
 _RULES: dict[str, Callable[[_Step], Label | None]] = {
@@ -427,10 +472,8 @@ _RULES: dict[str, Callable[[_Step], Label | None]] = {
     **dict.fromkeys(("bmm", "baddbmm"), _bmm),
     "convolution": _convolution, "embedding": _embedded,
     **dict.fromkeys(("native_layer_norm", "max_pool2d_with_indices", "avg_pool2d"), _layer),
-    "_adaptive_avg_pool2d": _layer,
+    "_adaptive_avg_pool2d": _layer, "_native_batch_norm_legit_no_training": _normalised,
 }  # fmt: skip
-# `linalg_vector_norm` and `logsumexp` name their axes second or third; only what `_dims` reads is used.
-del _RULES["linalg_vector_norm"]
 
 
 def page() -> str:

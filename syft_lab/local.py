@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from syft_lab.errors import ConnectionLost
 from syft_lab.identity import Invitation, Keys, Trust, check_name
 from syft_lab.kernel.executor.plans import Here, Host
 from syft_lab.kernel.executor.supervisor import Limits
+from syft_lab.kernel.executor.wall import Apart, Wall
 from syft_lab.kernel.owner import Owner
 from syft_lab.wire.codec import Frame
 from syft_lab.wire.link import Client, Hub, MemoryTransport
@@ -97,6 +99,15 @@ class _Host(Owner):
 
     def _place(self, limits: Limits, joint: bool) -> Host:
         return Here(self.device, limits.memory, limits.wall, joint)
+
+    def _wall(self) -> Wall:
+        return _shared_wall()
+
+
+@cache
+def _shared_wall() -> Wall:
+    """One process tries what labels rest on for all owners of this one."""
+    return Wall(Apart, shared=True)
 
 
 class _Bridge(MemoryTransport):

@@ -8,6 +8,8 @@ that what looks at values (print, bool, item) must be refused, and that a shape 
 
 In-place operations are recorded as functions that make a new value, and the pointer takes its number (`Storage` tells its
 views and what it is a view of). Nothing that an owner holds is ever written to.
+
+What is recorded for a plan (`Capture`), and what is noted in a block (`watch`), is what the thread does that began it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -28,9 +32,6 @@ from syft_lab.spec import DTYPES, MAX_CACHE, Spec, check_dense, looks
 
 LARGE_CONSTANT, _CPU = 10 << 20, torch.device("cpu")
 aten = torch.ops.aten
-
-
-watching: list[Callable[[Tape, Node], None]] = []  # who else hears of each node: see `capture.Watch`
 
 
 class Value:
@@ -87,8 +88,8 @@ class Tape:
             node = tuple.__new__(Node, (op, tuple(args), kwargs, numbers))
             self.nodes.append(node)
             self.recorded += 1
-        for watch in watching:
-            watch(self, node)
+        for hear in _watches.get():
+            hear(self, node)
         made = [Value(start, self)] if count == 1 else [Value(n, self) for n in numbers]
         self.grown()
         return made
@@ -122,6 +123,61 @@ class Tape:
         place, constants = id(tensor), self._constants
         self._constants[place] = (weakref.ref(tensor, lambda _: constants.pop(place, None)), tensor._version, value, spec)
         return value, spec
+
+
+class Capture(Tape):
+    """The tape of a function that is being recorded: what its own thread does meanwhile goes there, and nothing else.
+
+    A pointer that is met stays as it is, for other threads use it too: `inner` stands for it on this tape.
+    """
+
+    thread = 0  # who records; 0 before and after
+
+    def inner(self, pointer: Recorded) -> Recorded:
+        """What stands for a pointer here; raises OtherOwnerError for one of another owner than those before."""
+        raise NotImplementedError
+
+    def met(self, pointer: Recorded) -> Recorded | None:
+        """What stands for a pointer here, if it was met."""
+        raise NotImplementedError
+
+    def record(self, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Record an operation of this thread."""
+        raise NotImplementedError
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what this thread does in the block. Who watches its session hears the plan's numbers nowhere."""
+        capture, watches = _capture.set(self), _watches.set(())
+        self.thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self.thread = 0
+            _watches.reset(watches)
+            _capture.reset(capture)
+
+
+# A context is a thread's, or a task's in it. One that was copied (a task that began in the block, `asyncio.to_thread`) may
+# outlive the block or be in another thread: so who reads these asks for the thread too.
+_capture: ContextVar[Capture | None] = ContextVar("syft_lab.capture", default=None)
+_watches: ContextVar[tuple[Callable[[Tape, Node], None], ...]] = ContextVar("syft_lab.watches", default=())
+
+
+def capture() -> Capture | None:
+    """The recording that this thread makes just now."""
+    found = _capture.get()
+    return found if found is not None and found.thread == threading.get_ident() else None
+
+
+def watch(hear: Callable[[Tape, Node], None]) -> None:
+    """Have ``hear`` told of each node that this context records, after it is on its tape."""
+    _watches.set((*_watches.get(), hear))
+
+
+def unwatch(hear: Callable[[Tape, Node], None]) -> None:
+    """Tell it no more."""
+    _watches.set(tuple(h for h in _watches.get() if h != hear))
 
 
 class How(NamedTuple):
@@ -198,8 +254,10 @@ class Recorded(torch.Tensor):
 
     @property
     def tape(self) -> Tape:
-        """Where it is recorded."""
-        return self._value.tape
+        """Where it is recorded: in a recording that met it, that."""
+        recording = capture()
+        inner = None if recording is None else recording.met(self)
+        return self._value.tape if inner is None else inner._value.tape
 
     @property
     def current(self) -> Value:
@@ -221,24 +279,31 @@ class Recorded(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         known = _HOW.get(id(func)) or how(func)
-        tape = _tape_of(args, kwargs)
-        if known.special is not None:
-            return known.special(tape, args, kwargs or {})
-        if known.writes:
-            return _write(tape, known, args, kwargs or {})
-        specs, values, result = run(tape, known, args, kwargs or {})
-        if result is None and not known.views:
-            return tape.make(specs[0], values[0])
-        made = [None if s is None else tape.make(s, v) for s, v in zip(specs, values, strict=True)]
-        if known.views:
-            base = args[0]
-            for each in made:
-                _share(base, each)
-        return made[0] if result is None else _nested(result, iter(made))
+        if _capture.get() is not None and (recording := capture()) is not None:
+            return recording.record(known, args, kwargs or {})
+        return record(known, args, kwargs)
+
+
+def record(known: How, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Any:
+    """Record an operation on the tape of its arguments; gives pointers to its results."""
+    tape = _tape_of(args, kwargs)
+    if known.special is not None:
+        return known.special(tape, args, kwargs or {})
+    if known.writes:
+        return _write(tape, known, args, kwargs or {})
+    specs, values, result = run(tape, known, args, kwargs or {})
+    if result is None and not known.views:
+        return tape.make(specs[0], values[0])
+    made = [None if s is None else tape.make(s, v) for s, v in zip(specs, values, strict=True)]
+    if known.views:
+        base = args[0]
+        for each in made:
+            _share(base, each)
+    return made[0] if result is None else _nested(result, iter(made))
 
 
 def _tape_of(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Tape:
-    if not _capturing and not kwargs and args:  # most operations
+    if not kwargs and args:  # most operations
         first = args[0]
         if isinstance(first, Recorded):
             tape, kind = first._value.tape, type(first)
@@ -253,22 +318,21 @@ def _tape_of(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Tape:
     found: Tape | None = None
     for arg in labels.tensors(args, kwargs or {}, Recorded):
         tape = arg._value.tape
-        if _capturing and tape is not _capturing[-1]:
-            _capturing[-1].lift(arg)
-            tape = arg._value.tape
         if found is None:
             found = tape
         elif tape is not found:
-            for each in (found, tape):
-                each.check()  # of an owner's old session and its new one: why the old one ended
-            raise OtherOwnerError(f"one operation reads values at {_where(found)} and at {_where(tape)}; move one of them to "
-                                  "the other's owner, or compute on shares in a federation")  # fmt: skip
+            raise apart(found, tape)
     if found is None:
         raise RefusedOpError("a pointer is hidden in an argument of another kind; pass it directly, or in a list")
     return found
 
 
-_capturing: list[Any] = []  # tapes of plans that are being captured: what they meet becomes an input
+def apart(one: Tape, other: Tape, what: str = "one operation reads") -> OtherOwnerError:
+    """The error of values on two tapes; raises what one of them died of, if it did."""
+    for each in (one, other):
+        each.check()  # of an owner's old session and its new one: why the old one ended
+    return OtherOwnerError(f"{what} values at {_where(one)} and at {_where(other)}; move one of them to "
+                           "the other's owner, or compute on shares in a federation")  # fmt: skip
 
 
 def _where(tape: Tape) -> str:
@@ -292,7 +356,7 @@ def run(tape: Tape, known: How, args: Sequence[Any], kwargs: Mapping[str, Any]) 
             key.append(kind)
             key.append(None if loose and kind is float else arg)
             continue
-        if kind is tape.kind and arg._storage is None:  # as `_taken` has it
+        if kind is tape.kind and arg._storage is None and arg._value.tape is tape:  # as `_taken` has it
             spec, out = arg._spec, arg._value.ref
         else:
             spec, out = _taken(tape, arg)
@@ -350,8 +414,10 @@ def _key(arg: Any) -> Any:
 def _taken(tape: Tape, arg: Any) -> tuple[Any, Any]:
     """An argument as the run on meta tensors wants it (specs for tensors), and as the plan does."""
     if isinstance(arg, Recorded):
-        ref = arg.current.ref  # first: what was written to what it is a view of may change its label
-        return arg._spec, ref
+        value = arg.current  # first: what was written to what it is a view of may change its label
+        if value.tape is not tape:  # a plan is of numbers, which would name another value there
+            raise apart(tape, value.tape)
+        return arg._spec, value.ref
     kind = type(arg)
     if kind in _SIMPLE:
         return arg, arg

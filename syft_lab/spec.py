@@ -17,6 +17,7 @@ from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Mark, Ref
 
+META = torch.device("meta")
 MAX_CACHE = 8_192
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
@@ -58,13 +59,41 @@ class Spec:
             self._plain = self if same else Spec._the(self.shape, self.stride, 0, self.dtype, self.label)
         return self._plain
 
+    def typed(self, dtype: torch.dtype) -> Spec:
+        """The same of another type."""
+        return Spec._the(self.shape, self.stride, self.offset, dtype, self.label)
+
     def meta(self) -> torch.Tensor:
         """A meta tensor that looks like it."""
         if not self.offset:
             return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
-        extent = 1 + self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
-        whole = torch.empty(max(extent, 0), dtype=self.dtype, device="meta")
-        return whole.as_strided(self.shape, self.stride, self.offset)
+        return self.filled(0, META)
+
+    @property
+    def span(self) -> int:
+        """How many places of memory lie between its first entry and its last, both counted."""
+        return 0 if 0 in self.shape else 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def gaps(self) -> bool:
+        """Whether its memory has places between its entries that none of them is at."""
+        return self.span > math.prod(self.shape)
+
+    def filled(self, value: float, device: torch.device) -> torch.Tensor:
+        """A tensor that looks like it, all of whose memory holds ``value``."""
+        whole = torch.full((self.offset + self.span,), value, dtype=self.dtype, device=device)
+        return whole.as_strided(self.shape, self.stride, self.offset if self.span else 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """For messages; `from_json` gives it back."""
+        return {"shape": list(self.shape), "stride": list(self.stride), "offset": self.offset,
+                "dtype": str(self.dtype).removeprefix("torch."), "label": self.label.to_json()}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Spec:
+        """That of `to_json`."""
+        label = Label.from_json(value["label"])
+        return cls._the(tuple(value["shape"]), tuple(value["stride"]), value["offset"], DTYPES[value["dtype"]], label)
 
     @property
     def nbytes(self) -> int:

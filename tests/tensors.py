@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from syft_lab import plans
+from syft_lab.errors import PrivateValueError
+from syft_lab.kernel.executor import trial
 from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
 from syft_lab.plans import Plan
@@ -12,12 +16,38 @@ from syft_lab.record import Recorded, Tape
 from syft_lab.spec import Spec, as_bytes
 
 
+class Tried(Runner):
+    """A runner beside which what labels rest on is tried in this process."""
+
+    verdicts: ClassVar[dict[bytes, str]] = {}
+    seed: int | None = None  # None: as owners do, and each claim once
+
+    def prove(self, number):
+        """Raise PrivateValueError if what a value rests on does not stand its trial."""
+        for claim in self.owed(number):
+            why = trial.tried(claim, self.seed) if self.seed is not None else self.verdicts.get(claim)
+            if why is None:
+                why = self.verdicts[claim] = trial.tried(claim)
+            if why:
+                raise PrivateValueError(f"did not stand a trial: {why}")
+            self.tried([claim])
+
+    def aggregate(self, number):
+        self.prove(number)
+        return super().aggregate(number)
+
+    def fetch(self, number, start, length, private=False):
+        if not private:
+            self.prove(number)
+        return super().fetch(number, start, length, private)
+
+
 class LocalTape(Tape):
     keep = False  # whether plans are run as those that come again
 
     def __init__(self, quota: Quota | None = None) -> None:
         super().__init__(Recorded)
-        self.runner = Runner("cpu", quota)
+        self.runner = Tried("cpu", quota)
         self.last: Plan | None = None
 
     def put(self, tensor):

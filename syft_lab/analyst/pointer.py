@@ -45,7 +45,7 @@ class PointerTensor(Recorded):
 
     @property
     def _tape(self) -> SessionTape:
-        tape = self._value.tape
+        tape = self.tape
         if not isinstance(tape, SessionTape):
             raise UsageError("this pointer belongs to a recording, which has no values")
         return tape

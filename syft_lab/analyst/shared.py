@@ -282,7 +282,7 @@ class SharedTensor(PointerTensor):
 
     @property
     def _joint(self) -> SharedTape:
-        tape = self._value.tape
+        tape = self.tape
         if not isinstance(tape, SharedTape):
             raise UsageError("this tensor belongs to a recording, which has no values")
         return tape

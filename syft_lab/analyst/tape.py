@@ -32,7 +32,7 @@ from syft_lab.errors import (
 )
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
-from syft_lab.record import Recorded, Tape, Value, draw
+from syft_lab.record import Recorded, Tape, Value, apart, draw
 from syft_lab.spec import Spec, as_bytes
 from syft_lab.wire import messages as m
 from syft_lab.wire.messages import Ordered
@@ -181,14 +181,20 @@ class SessionTape(Tape):
         self.origins[value.number] = dataset
         return self.make(spec, value)
 
-    def run(self, plan: Plan, inputs: Sequence[int]) -> list[Value]:
-        """Run a plan that was captured: sent whole once, then by its digest. Gives its outputs."""
+    def run(self, plan: Plan, inputs: Sequence[Value]) -> list[Value]:
+        """Run a plan that was captured: sent whole once, then by its digest. Gives its outputs.
+
+        Raises OtherOwnerError where an input is another tape's: only numbers travel, and its number names another value here.
+        """
+        for value in inputs:
+            if value.tape is not self:
+                raise apart(self, value.tape, "one plan reads")
         with self.lock:
             self._close_batch()
             made = [self.new() for _ in plan.outputs]
             numbers = [v.number for v in made]
             seeds = [draw() for _ in plan.seeds]
-            self._runs.append(_Run(plan, list(inputs), numbers, [], seeds, True))
+            self._runs.append(_Run(plan, [v.number for v in inputs], numbers, [], seeds, True))
             self._remote.update(numbers)
             self.recorded += len(plan.nodes)
             self._waiting += len(plan.nodes)

@@ -22,6 +22,7 @@ from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.executor import levels
 from syft_lab.kernel.executor.plans import Host
 from syft_lab.kernel.executor.supervisor import Executor, Limits
+from syft_lab.kernel.executor.wall import TRY_SECONDS, Wall
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Balance, Ledger
 from syft_lab.kernel.panels import Panels
@@ -104,7 +105,7 @@ class Owner(People):
         self.audit = Audit(self.name, self._journal, self._folder, self.keys.public, self._catalogue, self._store)
         self._webhook = Webhook(self.name, self._folder / "webhook.json", self.console.say)
         self._recover()
-        self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits)
+        self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits, self._wall())
         self._partners = Partners(self.name, self.keys, self._desk, self._catalogue, self._rulebook, self._tensors,
                                   lambda: (self._interface, self.address.rpartition(":")[0]), self._journal.now)  # fmt: skip
         self._service = self._make_service()
@@ -134,6 +135,11 @@ class Owner(People):
     def _place(self, limits: Limits, joint: bool) -> Host:
         """Where the tensors of a session are: a child of this kernel."""
         return (self._party_planner if joint else self._planner).plans(self.device, limits, joint)
+
+    def _wall(self) -> Wall:
+        """Where what labels rest on is tried: a child of the fork server, on the CPU, that never holds private data."""
+        limits = Limits(wall=TRY_SECONDS, memory=4 * self._settings.limits("analyst").memory)  # a base, and a variant of it
+        return Wall(lambda: self._executor.plans("cpu", limits))
 
     def warm(self) -> None:
         """Boot what runs approved code now, in the background, so that the first cell need not wait three seconds for it."""

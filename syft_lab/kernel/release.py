@@ -57,13 +57,13 @@ def seal_tensor(found: Mapping[str, Any], made: Noise) -> dict[str, Any]:
     return {"aggregate": "tensor", "shape": list(found["shape"]), "values": values, "accuracy": abs(found["step"]) * made.error}
 
 
-def guarantee_of_plan(made: Noise, dataset: Dataset, isolation: str) -> dict[str, Any]:
-    """What the receipt says about the mechanism and the promise of a tensor."""
+def guarantee_of_plan(made: Noise, dataset: Dataset, isolation: str, tried: str) -> dict[str, Any]:
+    """What the receipt says about the mechanism and the promise of a tensor; ``tried`` is what its label rests on."""
     k = 1 if dataset.tensor is not None else dataset.schema.max_contributions
     one = "one row" if dataset.unit == "row" else f"one {dataset.unit} with all its rows (at most {k})"
     return {"guarantee": made.promise, "measure": "approximate (ε, δ)" if "(" in made.promise else "max-divergence (pure ε)",
             "neighbours": f"replace {one}", "mechanism": f"{made.mechanism}; sums on an integer grid",
-            "scales": {"value": format(made.scale, ".12g")},
+            "scales": {"value": format(made.scale, ".12g")}, "label": f"by rule, and {tried}",
             "isolation": f"plans of listed operations; {isolation}", "software": f"syft-lab {__version__}"}  # fmt: skip
 
 

@@ -388,7 +388,9 @@ class Service:
         if not re.fullmatch(r"[0-9a-f]{32}", message.request):
             raise WireError("a request id has 32 hexadecimal digits")
         cost = _cost(message.epsilon, message.delta)
-        found, _ = seat.call("aggregate", {"value": message.value})
+        if self.tensors is None:
+            raise RefusedError("this owner does not do that")
+        found, _ = self.tensors.leaving(seat, "aggregate", {"value": message.value})
         (source,) = found["label"]["sources"]
         named = dataset_of(source)
         if named is None:
@@ -414,11 +416,12 @@ class Service:
 
         def work() -> dict[str, Any]:
             made = noise.prepare(found["l1"], found["l2"], question.cost)
-            promise = release.guarantee_of_plan(made, dataset, self._isolation)
+            promise = release.guarantee_of_plan(made, dataset, self._isolation, found["tried"])
             return {**said, "data": dataset.meta["commitment"], "value": release.seal_tensor(found, made), **promise}
 
         entry = self._settled(question, said, work)
-        self._notify(f"{analyst.name} released a tensor {found['shape']} of {dataset.name} at {question.cost}")
+        gaps = f"; {found['filled']} entries on the way had no value, such as a place out of range" if found["filled"] else ""
+        self._notify(f"{analyst.name} released a tensor {found['shape']} of {dataset.name} at {question.cost}{gaps}")
         return entry
 
     def _question(self, analyst: Analyst, message: m.Price | m.Release) -> tuple[Dataset, Query, Cost]:

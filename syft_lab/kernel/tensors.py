@@ -24,6 +24,7 @@ from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Host
 from syft_lab.kernel.executor.supervisor import Limits
+from syft_lab.kernel.executor.wall import Wall
 from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.store import Store
 from syft_lab.wire import messages as m
@@ -73,8 +74,8 @@ class Seat:
 class Tensors:
     """All sessions of an owner. ``start`` makes a place for values."""
 
-    def __init__(self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits]) -> None:
-        self._catalogue, self._store, self._start, self._limits = catalogue, store, start, limits
+    def __init__(self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits], wall: Wall) -> None:
+        self._catalogue, self._store, self._start, self._limits, self._wall = catalogue, store, start, limits, wall
         self._seats: dict[tuple[str, str], Seat] = {}
         self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
         self.noise: Callable[[Analyst, Seat, m.Noise], m.Message] | None = None
@@ -141,6 +142,7 @@ class Tensors:
         """End all sessions."""
         for key in list(self._seats):
             self._drop(key, "the owner stopped")
+        self._wall.close()
 
     def end(self, federation: str, analyst: str, why: str) -> None:
         """End an analyst's sessions in a federation; the partners hear of it."""
@@ -188,6 +190,16 @@ class Tensors:
 
     # In the worker's thread
 
+    def leaving(self, seat: Seat, do: str, facts: Mapping[str, Any]) -> tuple[Any, Any]:
+        """What a runner lets go because of a label, once what that rests on was tried; raises PrivateValueError otherwise."""
+        found, frames = seat.call(do, facts)
+        if isinstance(found, dict) and "owed" in found:
+            claims = [bytes(f) for f in frames]
+            self._wall.prove(claims)
+            seat.call("tried", {}, claims)
+            found, frames = seat.call(do, facts)
+        return found, frames
+
     def _do(self, analyst: Analyst, seat: Seat, message: Ordered) -> m.Message:
         if isinstance(message, WITH_PARTNERS) and self.with_partners is not None:
             return self.with_partners(analyst, seat, message)
@@ -205,8 +217,8 @@ class Tensors:
         if isinstance(message, m.Load):
             return self._load(analyst, seat, message)
         if isinstance(message, m.Fetch):
-            _, frames = seat.call("fetch", {"value": message.value, "start": max(0, message.start), "length": PART})
-            return m.Part(list(frames))
+            facts = {"value": message.value, "start": max(0, message.start), "length": PART}
+            return m.Part(list(self.leaving(seat, "fetch", facts)[1]))
         if isinstance(message, m.Noise) and self.noise is not None:
             return self.noise(analyst, seat, message)
         if isinstance(message, m.Ask) and self.ask is not None:

@@ -65,5 +65,5 @@ def test_places_out_of_range_are_an_error_and_of_private_data_lost_in_silence(pl
     tape = LocalTape()
     made = gradient(tape, tape.asset(places, Label("private", ("scans",))))
     held = tape.held(made)
-    assert held.tensor is None
+    assert bool(held.tensor.isnan().all())
     assert "index out of range" in held.why  # which the owner reads

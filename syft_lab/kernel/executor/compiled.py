@@ -6,38 +6,72 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 
-from syft_lab import ops, plans
+from syft_lab import canonical, ops, plans
 from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
-from syft_lab.kernel.executor import gpu, provenance, unchecked
+from syft_lab.kernel.executor import gpu, provenance, total, unchecked
 from syft_lab.plans import Node, Plan, Ref, Seed
-from syft_lab.spec import Spec, decoded, flattened, looks
+from syft_lab.spec import META, Spec, decoded, flattened, looks
 
-META = torch.device("meta")
 MAX_KINDS = 8_192
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(eq=False)
 class Kind:
-    """What is known of an operation on arguments that look so. ``skeleton`` is its text, with ``%`` for values.
+    """What is known of an operation on arguments that look so (``read``). ``skeleton`` is its text, with ``%`` for values.
 
-    It is empty where arguments may be other floats too.
+    It is empty where arguments may be other floats too. ``total``: torch fails on some values, where the owner does not.
     """
 
     op: str
     func: Any
     outs: tuple[Spec | None, ...]
     flops: float
-    bytes: int
+    size: int  # bytes of what it makes
     random: bool
     private: bool
     grid: bool
     skeleton: str
     call: Callable[..., Sequence[Any]]
+    node: Node
+    read: tuple[Spec, ...]
+    total: bool
+
+    @cached_property
+    def claims(self) -> bool:
+        """Whether what it makes may leave because of a label, so that this is tried before (`trial`).
+
+        Of public values alone, what works entry by entry writes each entry, and a view none: that need not be tried.
+        """
+        if all(s is None or s.label.kind == "private" for s in self.outs):
+            return False
+        views = any(r.alias_info is not None for r in self.func._schema.returns)
+        return self.private or not (ops.packet(self.op) in ops.POINTWISE or views)
+
+    @cached_property
+    def claim(self) -> bytes:
+        """What it says, as data: the operation, how its arguments look, each a value of its own, and what it makes."""
+        count = iter(range(len(self.read)))
+
+        def apart(arg: Any) -> Any:
+            if type(arg) is Ref:
+                return Ref(next(count))
+            return [apart(a) for a in arg] if type(arg) is list else arg
+
+        args = tuple([apart(a) for a in self.node.args])  # first: `plans.refs` counts them first
+        kwargs = {k: Seed(0) if type(v) is Seed else apart(v) for k, v in self.node.kwargs.items()}
+        start = len(self.read)
+        numbers = iter(range(start, start + len(self.outs)))
+        outs = tuple([None if spec is None else next(numbers) for spec in self.outs])
+        node = Node(self.op, args, kwargs, outs)
+        whole = Plan(start, (node,), tuple([n for n in outs if n is not None]))
+        plan = canonical.loads(whole.canonical, limit=plans.MAX_PLAN)
+        reads, made = [s.to_json() for s in self.read], [None if s is None else s.to_json() for s in self.outs]
+        return canonical.dumps({"plan": plan, "reads": reads, "outs": made})
 
 
 @dataclass(slots=True)
@@ -73,8 +107,9 @@ class Step:
 class Compiled:
     """Steps, with the most bytes and operations that they take, how many values are kept, and how many there are in all.
 
-    ``grid`` is whether some result is an aggregate, which has a companion; ``made`` says of each output that is no input how it
-    looks, and where in the plan it is made.
+    ``grid`` is whether some result is an aggregate, which has a companion; ``total`` whether some operation fills in what has
+    no value. ``made`` says of each output that is no input how it looks, and where in the plan it is made; ``behind`` on which
+    kinds of operations, and which inputs, its label rests.
     """
 
     steps: tuple[Step, ...]
@@ -84,7 +119,9 @@ class Compiled:
     values: int
     seeds: int
     grid: bool
+    total: bool
     made: Mapping[int, tuple[Spec, float]]
+    behind: Mapping[int, tuple[frozenset[Kind], tuple[int, ...]]]
 
     def texts(self, seeds: Sequence[int]) -> Iterator[tuple[str, tuple[int, ...], tuple[int | None, ...]]]:
         """Each step as `provenance.Made` has it, the values that it reads, and those that it makes."""
@@ -118,18 +155,45 @@ def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compile
         made = {o for o in step.outs if o is not None}
         step.last = tuple({n for n in (*step.reads, *made) if n not in used})
         used.update(step.reads)
-    sizes = {o: s.kind.bytes // max(1, len(s.outs)) for s in steps for o in s.outs if o is not None}
+    sizes = {o: s.kind.size // max(1, len(s.outs)) for s in steps for o in s.outs if o is not None}
     for step in steps:
-        now += step.kind.bytes
+        now += step.kind.size
         peak = max(peak, now)
         now -= sum(sizes.get(n, 0) for n in step.last)
     seeds = 1 + max((s.seed for s in steps if s.seed is not None), default=-1)
-    total = 1 + max((*range(plan.inputs), *(o for s in steps for o in s.outs if o is not None)), default=-1)
+    count = 1 + max((*range(plan.inputs), *(o for s in steps for o in s.outs if o is not None)), default=-1)
     placed = {
         o: (known[o], provenance.within(i, j, len(step.outs), len(steps)))
         for i, step in enumerate(steps) for j, o in enumerate(step.outs) if o is not None and o in wanted
     }  # fmt: skip
-    return Compiled(tuple(steps), peak, flops, len(wanted), total, seeds, any(s.kind.grid for s in steps), placed)
+    return Compiled(
+        tuple(steps), peak, flops, len(wanted), count, seeds, any(s.kind.grid for s in steps), any(s.kind.total for s in steps),
+        placed, _behind(steps, specs, placed),
+    )  # fmt: skip
+
+
+def _behind(
+    steps: Sequence[Step], specs: Sequence[Spec], wanted: Mapping[int, Any]
+) -> dict[int, tuple[frozenset[Kind], tuple[int, ...]]]:
+    """What the labels of outputs rest on (see `Compiled`). A private one rests on nothing."""
+    kinds: dict[Kind, int] = {}
+    rests = {i: (0, 1 << i if spec.label.kind != "private" else 0) for i, spec in enumerate(specs)}
+    for step in steps:
+        bits, inputs = 0, 0
+        for n in step.reads:
+            bits, inputs = bits | rests[n][0], inputs | rests[n][1]
+        if step.kind.claims:
+            bits |= 1 << kinds.setdefault(step.kind, len(kinds))
+        for number, spec in zip(step.outs, step.kind.outs, strict=True):
+            if number is not None and spec is not None:
+                rests[number] = (0, 0) if spec.label.kind == "private" else (bits, inputs)
+    order, known = list(kinds), dict[tuple[int, int], tuple[frozenset[Kind], tuple[int, ...]]]()
+    for number in wanted:
+        bits, inputs = rests[number]
+        if rests[number] not in known:
+            chosen = frozenset([kind for i, kind in enumerate(order) if bits >> i & 1])
+            known[bits, inputs] = chosen, tuple([i for i in range(len(specs)) if inputs >> i & 1])
+    return {number: known[rests[number]] for number in wanted}
 
 
 _KINDS: dict[Any, Kind] = {}
@@ -234,16 +298,24 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
     size = 0 if views else sum(o.nbytes for o in outs if o is not None)
     random = ops.is_random(node.op)
     floats = any(type(a) is float for a in (*node.args, *node.kwargs.values()))
-    call = _caller(node.op, func, random, specs)
+    call = _caller(node.op, func, random, specs, outs, device)
     if ops.packet(node.op) in unchecked.PLANES:
         call = unchecked.looked(ops.packet(node.op), arguments, call)
     if device.type == "cuda":
         call = gpu.fitted(node.op, func, call, device)
+    made_total = total.is_made(node.op)
+    if made_total:
+        given = {**dict(zip(arguments, specs, strict=False)), **named}
+        call = total.made(node.op, call, arguments, frozenset(n for n, s in given.items() if _private(s)))
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
         any(o is not None and o.label.kind == "aggregate" for o in outs),
-        "" if loose and floats else _skeleton(node), call,
+        "" if loose and floats else _skeleton(node), call, node, tuple(read), made_total,
     )  # fmt: skip
+
+
+def _private(arg: Any) -> bool:
+    return type(arg) is Spec and arg.label.kind != "public"
 
 
 def _check_places(node: Node, func: Any) -> None:
@@ -258,9 +330,11 @@ def _check_places(node: Node, func: Any) -> None:
             raise RefusedOpError(f"{node.op} takes a whole number there, not true or false")
 
 
-def _caller(op: str, func: Any, random: bool, specs: Sequence[Any]) -> Callable[..., Sequence[Any]]:
-    """How to call it: with its seed, memory that nobody filled as zeros, and places in memory from where a value is thought to
-    begin. Gives its results in a row."""  # noqa: D209
+def _caller(
+    op: str, func: Any, random: bool, specs: Sequence[Any], outs: Sequence[Spec | None], device: torch.device
+) -> Callable[..., Sequence[Any]]:
+    """How to call it: with its seed, memory that nobody filled as zeros, also between entries, and places in memory counted
+    from where a value is thought to begin. Gives its results in a row."""  # noqa: D209
     name = ops.packet(op)
 
     def plainly(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
@@ -280,7 +354,11 @@ def _caller(op: str, func: Any, random: bool, specs: Sequence[Any]) -> Callable[
         return shifted
 
     def zeroed(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
-        return (func(*args, **kwargs).zero_(),)
+        return [None if spec is None else spec.filled(0, device) for spec in outs]
+
+    def closed(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        found = call(args, kwargs, seed)
+        return [t if s is None or not s.gaps else laid_out(t, s) for t, s in zip(found, outs, strict=True)]
 
     def seeded(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         state = torch.get_rng_state()
@@ -290,7 +368,20 @@ def _caller(op: str, func: Any, random: bool, specs: Sequence[Any]) -> Callable[
         finally:
             torch.set_rng_state(state)
 
-    return seeded if random else zeroed if name.startswith(("empty", "new_empty")) else plainly
+    if name.startswith(("empty", "new_empty")):
+        return zeroed
+    views = any(r.alias_info is not None for r in func._schema.returns)
+    call = seeded if random else plainly
+    return closed if not views and any(spec is not None and spec.gaps for spec in outs) else call
+
+
+def laid_out(tensor: torch.Tensor, spec: Spec) -> torch.Tensor:
+    """A tensor as ``spec`` says, in memory of its own that holds zeros where no entry is."""
+    found = spec.plain.filled(0, tensor.device)
+    found[tuple([slice(0, 1) if s == 0 else slice(None) for s in spec.stride])] = tensor[
+        tuple([slice(0, 1) if s == 0 else slice(None) for s in spec.stride])
+    ]
+    return found
 
 
 def _flops(op: str, read: Sequence[Spec], outs: Sequence[Spec | None]) -> float:

@@ -7,6 +7,7 @@ sum in real units is n·lo + step·S. After Mironov (2012), who showed what a su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,9 @@ def clamped(x: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return torch.nan_to_num(wide, nan=low, posinf=high, neginf=low).clamp(low, high)
 
 
-def summed(x: torch.Tensor, bounds: tuple[float, float], dims: list[int], axis: int, k: int, mean: bool, keepdim: bool) -> Grid:
+def summed(
+    x: torch.Tensor, bounds: tuple[float, float], dims: Sequence[int], axis: int, k: int, mean: bool, keepdim: bool
+) -> Grid:
     """The sum, or mean, of bounded records over ``dims``, which include ``axis``."""
     low, high = bounds
     width = high - low

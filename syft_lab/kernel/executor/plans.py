@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from syft_lab.errors import FailedError, LabError, StalePointerError
@@ -38,49 +39,112 @@ class Host(Protocol):
 
 
 def answer(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames, tensor: Any = None) -> tuple[Any, Frames]:
-    """What each command is."""
-    if do == "run":
-        return runner.run_all(facts["runs"], [bytes(f) for f in frames]), ()
-    if do == "put":
-        runner.put(facts["value"], facts["dtype"], facts["shape"], facts["start"], frames[0])
-        return {"lost": ""}, ()
-    if do == "load":
-        runner.load(facts["value"], tensor, facts["label"], facts["name"])
-        return {"lost": ""}, ()
-    if do == "fetch":
-        return None, [runner.fetch(facts["value"], facts["start"], facts["length"], facts.get("private", False))]
-    if do == "describe":
-        return runner.describe(facts["value"]), ()
-    if do == "aggregate":
-        return runner.aggregate(facts["value"]), ()
-    if do == "adopt":
-        value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
-        runner.adopt(facts["value"], facts["dtype"], facts["shape"], facts["source"], value)
-        return {"lost": ""}, ()
-    if do == "stats":
-        return runner.stats(), ()
-    return _with_partners(runner, do, facts, frames)
+    """Let a runner do what a command of `COMMANDS` is; raises LabError for any other, which nothing has done."""
+    command = COMMANDS.get(do)
+    if command is None:
+        raise LabError(f"the owner's kernel sent its runner the command {do!r}, which the runner does not have, so nothing was "
+                       "done; tell the owner")  # fmt: skip
+    return command(runner, facts, frames, tensor)
 
 
-def _with_partners(runner: Any, do: str, facts: Mapping[str, Any], frames: Frames) -> tuple[Any, Frames]:
-    """What each command to a party of a federation is."""
-    if do == "gather":
-        return runner.gather(facts["index"], facts["names"], facts["host"]), ()
-    if do == "meet":
-        runner.meet(facts["keys"], facts["addresses"])
-    elif do == "join":
-        runner.join(facts["fraction"])
-    elif do == "deal":
-        runner.deal(facts["value"], facts["shape"], facts["start"], frames[0])
-    elif do == "enter":
-        value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
-        about = {k: facts[k] for k in ("owner", "shape", "source", "story")}
-        runner.enter(facts["value"], value=value, lost=facts.get("lost", False), **about)
-    elif do == "open":
-        return None, [runner.open(facts["value"])]
-    elif do == "hand":
-        return None, [runner.hand(facts["owner"], facts["to"], facts["size"], memoryview(frames[0]) if frames else None)]
+def _run(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    return runner.run_all(facts["runs"], [bytes(f) for f in frames]), ()
+
+
+def _put(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    runner.put(facts["value"], facts["dtype"], facts["shape"], facts["start"], frames[0])
     return {"lost": ""}, ()
+
+
+def _load(runner: Any, facts: Mapping[str, Any], _: Frames, tensor: Any) -> tuple[Any, Frames]:
+    runner.load(facts["value"], tensor, facts["label"], facts["name"])
+    return {"lost": ""}, ()
+
+
+def _fetch(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    owed = [] if facts.get("private", False) else runner.owed(facts["value"])
+    if owed:
+        return {"owed": len(owed)}, owed
+    return None, [runner.fetch(facts["value"], facts["start"], facts["length"], facts.get("private", False))]
+
+
+def _describe(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    return runner.describe(facts["value"]), ()
+
+
+def _aggregate(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    owed = runner.owed(facts["value"])
+    if owed:
+        return {"owed": len(owed)}, owed
+    return runner.aggregate(facts["value"]), ()
+
+
+def _tried(runner: Any, _: Mapping[str, Any], frames: Frames, __: Any) -> tuple[Any, Frames]:
+    runner.tried([bytes(f) for f in frames])
+    return {"lost": ""}, ()
+
+
+def _try(_: Any, __: Mapping[str, Any], frames: Frames, ___: Any) -> tuple[Any, Frames]:
+    from syft_lab.kernel.executor import trial
+
+    return [trial.tried(bytes(f)) for f in frames], ()
+
+
+def _adopt(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
+    runner.adopt(facts["value"], facts["dtype"], facts["shape"], facts["source"], value)
+    return {"lost": ""}, ()
+
+
+def _stats(runner: Any, _: Mapping[str, Any], __: Frames, ___: Any) -> tuple[Any, Frames]:
+    return runner.stats(), ()
+
+
+# To a party of a federation
+
+
+def _gather(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    return runner.gather(facts["index"], facts["names"], facts["host"]), ()
+
+
+def _meet(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    runner.meet(facts["keys"], facts["addresses"])
+    return {"lost": ""}, ()
+
+
+def _join(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    runner.join(facts["fraction"])
+    return {"lost": ""}, ()
+
+
+def _deal(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    runner.deal(facts["value"], facts["shape"], facts["start"], frames[0])
+    return {"lost": ""}, ()
+
+
+def _enter(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    value = _plain(frames[0], facts["dtype"], facts["shape"]) if frames else None
+    about = {k: facts[k] for k in ("owner", "shape", "source", "story")}
+    runner.enter(facts["value"], value=value, lost=facts.get("lost", False), **about)
+    return {"lost": ""}, ()
+
+
+def _open(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[Any, Frames]:
+    return None, [runner.open(facts["value"])]
+
+
+def _hand(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
+    return None, [runner.hand(facts["owner"], facts["to"], facts["size"], memoryview(frames[0]) if frames else None)]
+
+
+Command = Callable[[Any, Mapping[str, Any], Frames, Any], tuple[Any, Frames]]
+
+# All that a kernel can have a runner do, by the name that travels: with the facts, bytes, and the published tensor of a file.
+COMMANDS: Mapping[str, Command] = {
+    "run": _run, "put": _put, "load": _load, "fetch": _fetch, "describe": _describe, "aggregate": _aggregate,
+    "adopt": _adopt, "stats": _stats, "tried": _tried, "try": _try,
+    "gather": _gather, "meet": _meet, "join": _join, "deal": _deal, "enter": _enter, "open": _open, "hand": _hand,
+}  # fmt: skip
 
 
 def _plain(data: Any, dtype: str, shape: Sequence[int]) -> Any:
@@ -283,6 +347,7 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
             reply = ("error", [FailedError.code, "the owner's machine has not enough memory for this plan"])
         except torch.AcceleratorError:  # a GPU's context does not survive that
             return 1
-        except Exception as fault:  # of ours; its text might hold anything
-            reply = ("error", [LabError.code, f"the owner's runner met a fault ({type(fault).__name__}); tell the owner"])
+        except Exception:  # of ours; its text, and even its type, might tell of values: the log is the owner's
+            traceback.print_exc()
+            reply = ("error", [LabError.code, "the owner's runner met a fault; tell the owner"])
         pipe.send(sock, reply, out)

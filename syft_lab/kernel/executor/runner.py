@@ -1,9 +1,12 @@
 """Runs plans: the values of one analyst's session, by number. In a child of the owner's kernel, or within a virtual owner.
 
 What a plan may do is decided here, by the table of `ops`, whatever the analyst's side thought. Each operation's sizes are
-known before it runs (a run on meta tensors, cached) and held to quotas; each value has a label (`labels`). An operation that
-fails on public values says why. One that fails on private values must not show that to the analyst, for whether it
-failed would be an exact answer about private data: its results are *lost* in silence, and the owner sees why.
+known before it runs (a run on meta tensors, cached) and held to quotas; each value has a label (`labels`), and remembers which
+kinds of operations that label rests on: what leaves because of it has been tried before (`trial`).
+
+An operation that fails on public values, or on types, says why. One that fails on private values must not show that to the
+analyst, for whether it failed would be an exact answer about private data. Where rows are kept, no operation fails on values
+(`total`); elsewhere its results are NaN, or 0, and *lost*: nothing but the owner, who sees why, can tell them from others.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from syft_lab import ops, plans
+from syft_lab import labels, ops, plans
 from syft_lab.errors import (
     FailedError,
     LabError,
@@ -33,7 +36,7 @@ from syft_lab.errors import (
     WireError,
 )
 from syft_lab.kernel.executor import grid
-from syft_lab.kernel.executor.compiled import Compiled, Step, compiled, no_constant, text
+from syft_lab.kernel.executor.compiled import Compiled, Kind, Step, compiled, laid_out, no_constant, text
 from syft_lab.kernel.executor.provenance import Made, Ran, settle, story
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.plans import Plan
@@ -41,18 +44,26 @@ from syft_lab.spec import DTYPES, Spec, as_bytes, decoded
 
 MAX_VALUES, MAX_HISTORY, PLANS = 200_000, 20_000, 256
 FLOPS_A_SECOND = {"cpu": 2e9, "cuda": 1e12}  # what the slowest do on large operations
-LINES, COMPILED, RUNS = 400, 64, 1024
+LINES, COMPILED, RUNS, SETS = 400, 64, 1024, 4096
+TRIAL = 1  # the version of what `trial` tries
+NOTHING: frozenset[Kind] = frozenset()
 
 
 @dataclass(slots=True)
 class Held:
-    """A value: a tensor (None where it was lost, then ``why``), what is known of it, and how it was made."""
+    """A value: a tensor, what is known of it, how it was made, and ``behind`` it the kinds of operations its label rests on.
+
+    ``why`` says what went wrong where it has no true value: on public values, and there is no tensor, or on private ones, which
+    only the owner may know. ``filled`` entries, its own or those of what it is made of, had no value of their own.
+    """
 
     tensor: torch.Tensor | None
     spec: Spec
     made: Made
     grid: grid.Grid | None = None
     why: str = ""
+    behind: frozenset[Kind] = NOTHING
+    filled: int = 0
 
 
 @dataclass
@@ -95,6 +106,8 @@ class Runner:
     def __init__(self, device: str = "cpu", quota: Quota | None = None) -> None:
         self.device, self.quota, self.space = torch.device(device), quota or Quota(), Space()
         self._flat: tuple[Held, torch.Tensor] | None = None  # what goes out just now
+        self._sets: dict[frozenset[Kind], frozenset[Kind]] = {}  # what values have behind them, each set once
+        self._tried: set[bytes] = set()  # claims that held
         if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
             raise StateError(f"this owner's machine has no {device} that torch can use")
 
@@ -105,23 +118,14 @@ class Runner:
 
     def load(self, number: int, tensor: torch.Tensor, label: Mapping[str, Any], name: str) -> None:
         """Take in a published tensor, with the label that the owner gives it."""
-        bounds = label["bounds"]
-        known = Label(
-            label["kind"],
-            tuple(label["sources"]),
-            label["axis"],
-            label["k"],
-            None if bounds is None else (bounds[0], bounds[1]),
-        )
-        self._hold(number, tensor.to(self.device), known, Made(f"dataset {name}"))
+        self._hold(number, tensor.to(self.device), Label.from_json(label), Made(f"dataset {name}"))
 
     def adopt(self, number: int, dtype: str, shape: Sequence[int], source: str, value: torch.Tensor | None) -> None:
         """Take in what another owner handed over: private, whatever it was there. None where it was lost there."""
-        self._hold(number, torch.empty(tuple(shape), dtype=DTYPES[dtype], device=self.device) if value is None
-                   else value.to(self.device), Label("private", (source,)), Made(f"{source} {list(shape)}"))  # fmt: skip
+        tensor = torch.zeros(tuple(shape), dtype=DTYPES[dtype]) if value is None else value
+        self._hold(number, tensor.to(self.device), Label("private", (source,)), Made(f"{source} {list(shape)}"))
         if value is None:
-            held = self.space.held[number]
-            held.tensor, held.why = None, f"it could not be computed at {source.partition(',')[0]}"
+            self.space.held[number].why = f"it could not be computed at {source.partition(',')[0]}"
 
     def place(self, number: int, dtype: str, shape: Sequence[int], start: int, size: int) -> memoryview | None:
         """Where bytes of a tensor belong that `put` is about to take in; None where they don't belong, which `put` will say."""
@@ -180,6 +184,9 @@ class Runner:
         lost, key, values = "", None, None
         try:
             given = [self._get(number) for number in inputs]
+            broken = next((held.why for held in given if held.tensor is None), "")
+            if broken:
+                raise FailedError(broken)
             key = (digest, seeds, *[held.made.at for held in given])
             values = self._found_again(key, found.outputs)
             if values is None:
@@ -187,6 +194,7 @@ class Runner:
                 if ready.seeds > len(seeds):
                     raise WireError("a run brings a seed for each operation of its plan that draws random numbers")
                 values = (self._swift(ready, given, digest, seeds) if keep else None) or self._compute(ready, given, seeds)
+                self._rest(ready, given, values)
         except (PartnerError, StalePointerError):
             raise
         except LabError as error:  # it tells nothing that the analyst does not know: sizes, times, and public values
@@ -205,6 +213,20 @@ class Runner:
                 self.space.runs.popitem(last=False)
         self.free(run["free"])
         return {"lost": lost}
+
+    def _rest(self, plan: Compiled, given: Sequence[Held], values: Mapping[int, Held]) -> None:
+        """Note what the labels of a run's outputs rest on: operations of the plan, and what is behind its inputs."""
+        for number, (kinds, inputs) in plan.behind.items():
+            held, behind = values.get(number), kinds
+            for i in inputs:
+                more = given[i].behind
+                if more is not behind and not more <= behind:
+                    behind = more | behind
+            if held is not None and behind and not held.behind >= behind:
+                behind |= held.behind  # one that was computed before, in another way perhaps
+                held.behind = self._sets.setdefault(behind, behind)
+        if len(self._sets) > SETS:
+            self._sets.clear()
 
     def _found_again(self, key: Any, locals: Sequence[int]) -> dict[int, Held] | None:
         """The outputs of the same run, where all of them are still held."""
@@ -279,7 +301,7 @@ class Runner:
         Gives None where something failed, was lost before, or needs more: then `_compute` finds out what, and says it.
         """
         tensors: list[torch.Tensor | None] = [held.tensor for held in given]
-        if plan.grid or any(t is None for t in tensors):
+        if plan.grid or plan.total or any(held.why or held.filled for held in given):
             return None
         deadline, late = self._begin(plan), False
         tensors += [None] * (plan.values - len(tensors))
@@ -291,9 +313,9 @@ class Runner:
                     found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
                     for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
                         if number is not None and spec is not None:
-                            if tensor.shape != spec.shape and tensor.numel():
+                            if tensor.shape != spec.shape:
                                 return None
-                            tensors[number] = tensor if tensor.stride() == spec.stride else _laid_out(tensor, spec)
+                            tensors[number] = tensor if tensor.stride() == spec.stride else laid_out(tensor, spec)
                     for number in step.last:
                         tensors[number] = None
                     late = time.monotonic() > deadline
@@ -315,7 +337,7 @@ class Runner:
         """Run the steps of a plan one by one; raises an error of public values, sizes or times."""
         values = dict(enumerate(given))
         deadline = self._begin(plan)
-        lossy = any(v.tensor is None for v in given)
+        lossy = any(v.why or v.filled for v in given)
         with torch.no_grad():
             for step in plan.steps:
                 lossy = self._step(step, values, lossy, seeds)
@@ -327,30 +349,20 @@ class Runner:
         return values
 
     def _step(self, step: Step, values: dict[int, Held], lossy: bool, seeds: Sequence[int]) -> bool:
-        """Run one step; gives whether some value is lost."""
+        """Run one step; gives whether some value is lost, or has entries that were filled."""
         kind, past = step.kind, tuple([values[n].made for n in step.reads])
         key = None if kind.random or len(kind.outs) > 1 else (step.skeleton, *[m.at for m in past])
         if key is not None:
             same = self.space.held.get(self.space.same.get(key, -1))
             if same is not None and step.outs[0] is not None:
                 values[step.outs[0]] = same
-                return lossy or same.tensor is None
-        why = ""
-        if lossy:  # and silently so, where it was in private data
-            why = next((values[n].why for n in step.reads if values[n].tensor is None), "")
-        found: Sequence[Any] = ()
-        if not why:
-            try:
-                seed = None if step.seed is None else seeds[step.seed]
-                found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
-            except torch.OutOfMemoryError:
-                raise FailedError("the owner's device has not enough memory for this plan") from None
-            except (MemoryError, torch.AcceleratorError):  # after the second no operation on that GPU works in this process
-                raise
-            except Exception as error:  # whatever it is: that it failed may tell of values
-                why = f"{kind.op} failed: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"
-                if not kind.private:
-                    raise FailedError(why) from None
+                return lossy or bool(same.why or same.filled)
+        why, filled = "", 0
+        if lossy:
+            why = next((values[n].why for n in step.reads if values[n].why), "")
+            filled = sum(values[n].filled for n in step.reads)
+        found, failed = self._called(step, values, seeds)
+        why, filled = why or failed, filled + getattr(found, "filled", 0)
         for i, (number, spec) in enumerate(zip(step.outs, kind.outs, strict=True)):
             if number is None or spec is None:
                 continue
@@ -360,18 +372,61 @@ class Runner:
                 self._remember(made)
                 if key is not None:
                     self.space.made[key] = made
-            if why:
-                values[number] = Held(None, spec, made, why=why)
-                continue
             tensor = found[i]
             if tensor is None:  # some fused operations leave out what only their own gradient reads
                 raise FailedError(f"{kind.op} gave one result less here than it should")
-            if tensor.shape != spec.shape and tensor.numel():  # labels are about the shape that it was thought to have
-                raise FailedError(f"{kind.op} gave another shape here than it should")
-            if tensor.stride() != spec.stride:
-                tensor = _laid_out(tensor, spec)
-            values[number] = Held(tensor, spec, made, self._grid(step, values, spec) if kind.grid else None)
-        return lossy or bool(why)
+            if tensor.shape != spec.shape:  # labels are about the shape that it was thought to have
+                if tensor.numel():
+                    raise FailedError(f"{kind.op} gave another shape here than it should")
+                tensor = spec.plain.filled(0, tensor.device)
+            if tensor.stride() != spec.stride and tensor.numel():
+                tensor = laid_out(tensor, spec)
+            companion = self._grid(step, values, spec) if kind.grid else None
+            values[number] = Held(tensor, spec, made, companion, why, filled=filled)
+        return lossy or bool(why or filled)
+
+    def _called(self, step: Step, values: Mapping[int, Held], seeds: Sequence[int]) -> tuple[Sequence[Any], str]:
+        """Results of a step, and why they are none, which is the owner's to know; raises FailedError for public reasons."""
+        kind, seed = step.kind, None if step.seed is None else seeds[step.seed]
+        try:
+            return kind.call(*step.arguments(lambda n: values[n].tensor), seed), ""
+        except torch.OutOfMemoryError:
+            raise FailedError("the owner's device has not enough memory for this plan") from None
+        except (MemoryError, torch.AcceleratorError):  # after the second no operation on that GPU works in this process
+            raise
+        except Exception as error:  # whatever it is: that it failed may tell of values
+            why = _failure(kind, error)
+        if not kind.private:
+            raise FailedError(why)
+        public = self._public_failure(step, values, seed)
+        if public:
+            raise FailedError(public)
+        return [None if spec is None else _nothing(spec, self.device) for spec in kind.outs], why
+
+    def _public_failure(self, step: Step, values: Mapping[int, Held], seed: int | None) -> str:
+        """Why a step fails whatever the private values are; empty where it need not.
+
+        It fails so on all zeros and on all ones in their place: because torch has no such code for these types, or because of a
+        public value, where each record is computed by itself, which never fails on a record's values (`total`).
+        """
+        kind = step.kind
+        apart = any(spec is not None and spec.label.kind in ("rows", "aggregate") for spec in kind.outs)
+        why = ""
+        for number in (0, 1):
+            tame = {
+                n: held.tensor if (held := values[n]).spec.label.kind == "public" else held.spec.filled(number, self.device)
+                for n in step.reads
+            }
+            try:
+                kind.call(*step.arguments(tame.__getitem__), seed)
+                return ""
+            except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+                raise
+            except Exception as error:
+                if not apart and not isinstance(error, NotImplementedError) and " not implemented for '" not in str(error):
+                    return ""
+                why = _failure(kind, error)
+        return why
 
     def _remember(self, made: Made | Ran, weight: int = 1) -> None:
         """Keep the history of what is held within bounds: the oldest operations are forgotten but for digests."""
@@ -389,27 +444,23 @@ class Runner:
         """The exact companion of an aggregate."""
         if out.label.kind != "aggregate":
             return None
-        node = step.node
-        name = ops.packet(node.op)
+        named = labels.bound(step.kind.op, step.node.args, step.node.kwargs)
+        name = ops.packet(step.kind.op)
         held = next(values[n] for n in step.reads if values[n].spec.label.kind != "public")
         if held.spec.label.kind != "rows":
-            return self._scaled(name, step, held.grid)
+            return self._scaled(name, named, step, held.grid)
         x, label = held.tensor, held.spec.label
         bounds = (0.0, 1.0) if held.spec.boolean else label.bounds
         if x is None or bounds is None:
             return None
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        dims = dim if isinstance(dim, list) else list(range(x.dim())) if dim is None else [dim]
-        dims = [d % x.dim() for d in dims] or list(range(x.dim()))
-        keep = bool(node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False))
-        return grid.summed(x, bounds, dims, label.axis, label.k, name == "mean", keep)
+        dims = labels.reduced(named.get("dim"), x.dim())
+        return grid.summed(x, bounds, dims, label.axis, label.k, name == "mean", bool(named.get("keepdim")))
 
-    def _scaled(self, name: str, step: Step, of: grid.Grid | None) -> grid.Grid | None:
+    def _scaled(self, name: str, named: Mapping[str, Any], step: Step, of: grid.Grid | None) -> grid.Grid | None:
         """The companion of an aggregate after a linear step; None drops the promise, and with it the label's use."""
         if of is None:
             return None
-        node = step.node
-        other: Any = node.args[1] if len(node.args) > 1 else None
+        other: Any = named.get("other")
         if name in ("neg", "negative"):
             return of.scaled(-1, 0)
         if name in ("add", "sub"):
@@ -418,8 +469,8 @@ class Runner:
             return of.scaled(other if name == "mul" else 1 / other, 0)
         if name in ("clone", "detach", "alias", "positive", "lift_fresh"):
             return of
-        args = [decoded(a, lambda n: of.ints, self.device, no_constant) for a in node.args]
-        return of.shaped(lambda ints: step.kind.func(*args))
+        whole = {k: decoded(v, lambda n: of.ints, self.device, no_constant) for k, v in named.items() if v is not None}
+        return of.shaped(lambda ints: step.kind.func(**whole))
 
     # What is there, and what may go out
 
@@ -429,15 +480,18 @@ class Runner:
         spec, digest = held.spec, held.made.digest.hex()
         return {"shape": list(spec.shape), "dtype": str(spec.dtype).removeprefix("torch."), "label": spec.label.to_json(),
                 "said": str(spec.label), "digest": digest, "text": story(held.made, LINES),
-                "code": f"# {spec.label}; {digest}\n{story(held.made, LINES, code=True)}", "lost": held.why}  # fmt: skip
+                "code": f"# {spec.label}; {digest}\n{story(held.made, LINES, code=True)}", "lost": held.why,
+                "filled": held.filled}  # fmt: skip
 
     def fetch(self, number: int, start: int, length: int, private: bool = False) -> memoryview:
         """Bytes of a value. Without ``private`` (the owner's decision) a public one only; raises PrivateValueError."""
         held = self._get(number)
         if not private and held.spec.label.kind != "public":
             raise PrivateValueError(ways_out(held.spec.label))
-        if held.tensor is None:
-            raise FailedError(held.why if held.spec.label.kind == "public" or private else "this value could not be computed")
+        if held.tensor is None or held.why:
+            raise FailedError(held.why)
+        if not private:
+            self._check_tried(number)
         if self._flat is None or self._flat[0] is not held:  # all its parts come from one copy, if one is needed
             self._flat = held, as_bytes(held.tensor.cpu())
         part = self._flat[1][start : start + length]
@@ -451,9 +505,33 @@ class Runner:
         if held.spec.label.kind != "aggregate" or held.grid is None:
             raise PrivateValueError(f"only an aggregate can be released under noise, and this is {held.spec.label}; clamp, "
                                     "then sum or mean over the records: x.clamp(0, 1).mean(0).release(epsilon=…)")  # fmt: skip
+        self._check_tried(number)
         g = held.grid
+        if not all(map(math.isfinite, (g.offset + g.step * 2.0**63, g.offset - g.step * 2.0**63))):
+            raise UsageError("this aggregate was moved or scaled beyond what numbers hold; do that after its release")
         return {"ints": g.ints.cpu().reshape(-1).tolist(), "step": g.step, "offset": g.offset, "l1": g.l1, "l2": g.l2,
-                **self.describe(number)}  # fmt: skip
+                "tried": self._trial(held), **self.describe(number)}  # fmt: skip
+
+    def owed(self, number: int) -> list[bytes]:
+        """Claims that a value's label rests on, and that were not tried yet; see `Kind.claim`."""
+        claims = {kind.claim for kind in self._get(number).behind}
+        return sorted(claims - self._tried)
+
+    def tried(self, claims: Sequence[bytes]) -> None:
+        """Take in that these claims were tried, and held."""
+        self._tried.update(claims)
+
+    def _trial(self, held: Held) -> str:
+        """What was tried, for a receipt: kinds of operations, a digest of their claims, and by what."""
+        claims = sorted(kind.claim for kind in held.behind)
+        digest = hashlib.sha256(b"\n".join(claims)).hexdigest()
+        where = f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+        return f"{len(claims)} kinds of operations tried on made-up values (sha256:{digest[:32]}; trial {TRIAL}, {where})"
+
+    def _check_tried(self, number: int) -> None:
+        """Raises StateError where a label that something would leave by was not tried."""
+        if self.owed(number):
+            raise StateError("what this value's label says was not tried yet, so it stays. A fault of Syft Lab: report it")
 
     def stats(self) -> dict[str, int]:
         """How much is held."""
@@ -501,11 +579,14 @@ def ways_out(label: Label) -> str:
     return f"this value is {label}; {noise}, and x.request(reason=…) asks the owner for the exact value"
 
 
-def _laid_out(t: torch.Tensor, spec: Spec) -> torch.Tensor:
-    """With the strides that both sides count on; kernels of some devices choose others."""
-    if t.stride() == spec.stride or t.numel() == 0:
-        return t
-    return torch.empty_strided(spec.shape, spec.stride, dtype=t.dtype, device=t.device).copy_(t)
+def _failure(kind: Kind, error: Exception) -> str:
+    return f"{kind.op} failed: {(str(error).splitlines() or [type(error).__name__])[0][:300]}"
+
+
+def _nothing(spec: Spec, device: torch.device) -> torch.Tensor:
+    """What stands for a value that there is none of: NaN, or 0 where a type has no NaN."""
+    odd = spec.dtype.is_floating_point or spec.dtype.is_complex
+    return spec.plain.filled(math.nan if odd else 0, device)
 
 
 _NOTHING = Spec.of(torch.empty(0), PUBLIC)

@@ -26,11 +26,24 @@ PLANES = {f"{name}{dims}d{end}_backward": dims for dims in (2, 3)
 
 def sizes(name: str, given: Given) -> None:
     """Raises ValueError where arguments of an operation don't belong together."""
+    if name.startswith("as_strided") and "backward" not in name:
+        _inside(name, given)
     rule = _SIZES.get(name)
     if rule is not None:
         for found, due in rule(given):
             if found is not None and found != due:
                 raise ValueError(f"{name} was given sizes that don't belong together: {list(found)} in place of {list(due)}")
+
+
+def _inside(name: str, given: Given) -> None:
+    """Raises ValueError where places in memory are before a value's first entry, or behind its last: nobody wrote there."""
+    of, size, stride, place = given["self"], given["size"], given["stride"], given.get("storage_offset")
+    start = of.offset if place is None else place
+    last = start + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if 0 not in size and not of.offset <= start <= last < of.offset + of.span:
+        raise ValueError(
+            f"{name} was given places {start} to {last} of a value that has {of.offset} to {of.offset + of.span - 1}"
+        )
 
 
 def _of(given: Given, name: str) -> Shape | None:

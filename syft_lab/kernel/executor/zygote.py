@@ -62,7 +62,7 @@ def preload() -> Any:
             layer(torch.ones(1, 2)).sum().backward()
             optimiser.step()
         torch.nn.functional.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 2, 2))
-        for name in ("runner", "joint"):
+        for name in ("runner", "joint", "trial"):
             importlib.import_module(f"syft_lab.kernel.executor.{name}")
     if "sklearn" in sys.modules:
         from sklearn.linear_model import LogisticRegression

@@ -1,0 +1,92 @@
+"""Operations that torch fails on for some values, made to give a result for every value, record by record.
+
+Whether an operation failed on private values would be an exact bit about them, as often as one likes. So a place out of range
+gives NaN (whole numbers: 0), and a whole number divided by 0 gives 0; `grid` counts NaN at the lower bound. Division by -1 is
+never asked of the processor, which traps on the least whole number of 32 or 64 bits: that would end the process. Where public
+values alone decide, the analyst sees torch's error.
+
+Sound because each entry of a result is a function of the entries at its place: what is filled in for one record depends on that
+record alone. `tests/attacks/test_failures.py` looks for operations that fail and are not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from syft_lab import ops
+
+Call = Callable[[list[Any], dict[str, Any], int | None], Sequence[Any]]
+aten = torch.ops.aten
+# Of each division of whole numbers, the form that takes two tensors.
+_DIVISIONS = {
+    "floor_divide": aten.floor_divide.default, "remainder": aten.remainder.Tensor, "fmod": aten.fmod.Tensor,
+    "div": aten.div.Tensor_mode,
+}  # fmt: skip
+
+
+class Results(list[Any]):
+    """Results of an operation; ``filled`` of their entries had no value of their own."""
+
+    filled = 0
+
+
+def is_made(op: str) -> bool:
+    """Whether an operation is made total here."""
+    return ops.packet(op) in _DIVISIONS or ops.packet(op) == "embedding"
+
+
+def made(op: str, call: Call, arguments: Sequence[str], private: frozenset[str]) -> Call:
+    """``call`` of an operation (see `is_made`), without failures that its ``private`` arguments decide about."""
+
+    def total(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        given = {**dict(zip(arguments, args, strict=False)), **kwargs}
+        if ops.packet(op) == "embedding":
+            return _embedded(given, call, kwargs, seed) if "indices" in private else call(args, kwargs, seed)
+        return _divided(op, given, private) or call(args, kwargs, seed)
+
+    return total
+
+
+def _embedded(given: Mapping[str, Any], call: Call, kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+    table, index = given["weight"], given["indices"]
+    outside = (index < 0) | (index >= table.shape[0])
+    nothing = math.nan if table.is_floating_point() or table.is_complex() else 0
+    more = {k: v for k, v in given.items() if k not in ("weight", "indices")}
+    if table.shape[0]:
+        (out,) = call([table, torch.where(outside, 0, index)], more, seed)
+    else:
+        out = torch.zeros((*index.shape, *table.shape[1:]), dtype=table.dtype, device=table.device)
+    return _results(torch.where(outside.unsqueeze(-1), torch.full_like(out, nothing), out), outside)
+
+
+def _divided(op: str, given: Mapping[str, Any], private: frozenset[str]) -> Sequence[Any] | None:
+    """A division of whole numbers; None where torch's own has no values that it fails on but public zeros."""
+    a, b, name = given["self"], given["other"], ops.packet(op)
+    mode = {"rounding_mode": given["rounding_mode"]} if "rounding_mode" in given else {}
+    if (name == "div" and mode.get("rounding_mode") is None) or isinstance(a, complex) or isinstance(b, complex):
+        return None
+    kind = torch.result_type(a, b)
+    whole = not (kind.is_floating_point or kind.is_complex or kind is torch.bool)
+    if not whole or not (isinstance(b, Tensor) or (b == -1 and kind.is_signed)):
+        return None
+    device = (a if isinstance(a, Tensor) else b).device
+    a, b = (v.to(kind) if isinstance(v, Tensor) else torch.tensor(v, device=device).to(kind) for v in (a, b))
+    zero, minus = b == 0, (b == -1) & kind.is_signed
+    if "other" not in private:
+        zero = torch.zeros_like(zero)  # torch says that it is 0
+    out = _DIVISIONS[name](a, torch.where(zero | minus, torch.ones_like(b), b), **mode)
+    turned = torch.zeros_like(out) if name in ("remainder", "fmod") else (-a).expand(out.shape)
+    out = torch.where(zero, torch.zeros_like(out), torch.where(minus, turned, out))
+    return _results(out, zero)
+
+
+def _results(out: Tensor, failed: Tensor) -> Results:
+    results = Results([out])
+    if not torch._C._functorch.maybe_current_level():  # under vmap nobody can count
+        results.filled = int(failed.sum())
+    return results
