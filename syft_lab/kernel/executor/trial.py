@@ -44,7 +44,7 @@ POOL, FEWEST, POOLED = (
     8,
     1 << 17,
 )  # records that those of a value are chosen from: fewer where they are large, for drawing costs
-HALVES, ALL_PAIRS = 6, 1 << 21  # of a claim with so many entries or fewer, each two records are told apart for certain
+HALVES, TAME, ALL_PAIRS = 3, 2, 1 << 20  # of a claim with so many entries or fewer, each two records are told apart for certain
 PUBLIC_MODES = ("drawn", "tame", "half", "one", "zero")  # tried in turn, while an operation fails on public values
 MOVES = frozenset(
     "view _unsafe_view reshape permute transpose t unsqueeze squeeze expand select slice unbind split split_with_sizes cat "
@@ -59,7 +59,7 @@ class _Fallen(Exception):
 
 def tried(claim: bytes, seed: int | None = None) -> str:
     """What of a claim does not hold, or why it can't be tried; empty where it holds. ``seed`` is for tests."""
-    name = "a claim"
+    name = "what it says"
     try:
         step, specs = _parsed(claim)
         name = step.kind.op
@@ -88,7 +88,7 @@ def _parsed(claim: bytes) -> tuple[Step, list[Spec]]:
     ready: Compiled = compiled(plan, specs, CPU)
     (step,) = ready.steps
     if [None if s is None else s.to_json() for s in step.kind.outs] != said["outs"]:
-        raise _Fallen(f"the rule of {step.kind.op} says something else where it is tried")
+        raise _Fallen(f"the rule of {step.kind.op} says something else where this is tried")
     step.last = ()
     return step, specs
 
@@ -159,7 +159,9 @@ def _try_values(step: Step, specs: Sequence[Spec], draw: _Draw) -> None:
     """Compare what a step makes of a base and of its variants; raises _Fallen."""
     for mode in PUBLIC_MODES if any(s.label.kind == "public" for s in specs) else PUBLIC_MODES[:1]:
         try:
-            _compare_all(step, specs, draw.variants(mode))
+            if any(s.label.kind != "public" for s in specs):  # NaN and infinity can hide what tame values show
+                _compare_all(step, specs, draw.variants(mode, wild=True))
+            _compare_all(step, specs, draw.variants(mode, wild=False))
         except FailedError as error:
             why = str(error)
         else:
@@ -192,7 +194,12 @@ def _made(step: Step, specs: Sequence[Spec], variant: _Variant, number: int) -> 
     """What a step makes, by a runner of its own."""
     _perturb(BYTES[number % len(BYTES)])
     held = {
-        n: Held(laid_out(value, specs[n]), specs[n], Made(f"made up {n}"), variant.grids.get(n))
+        n: Held(
+            value if value.stride() == specs[n].stride else laid_out(value, specs[n]),
+            specs[n],
+            Made(f"made up {n}"),
+            variant.grids.get(n),
+        )
         for n, value in variant.values.items()
     }
     runner = Runner("cpu", Quota(memory=1 << 62, values=1 << 30))
@@ -248,8 +255,9 @@ def _compare_sums(spec: Spec, specs: Sequence[Spec], one: Held, other: Held, var
 
 
 def _check_distance(a: Grid, b: Grid, persons: int) -> None:
-    apart = (a.ints - b.ints).abs()
-    if int(apart.sum()) > persons * a.l1 or float(apart.double().square().sum().sqrt()) > persons * a.l2 * (1 + 1e-12):
+    apart = (a.ints.double() - b.ints.double()).abs()
+    most = (persons * a.l1 * (1 + 1e-12), persons * a.l2 * (1 + 1e-12))
+    if float(apart.sum()) > most[0] or float(apart.square().sum().sqrt()) > most[1]:
         raise _Fallen("one person moves its sum by more than it says")
 
 
@@ -270,10 +278,12 @@ class _Draw:
         numbers = [float(n) for n in _plain_numbers(step.node.args) if abs(n) < 2**63] or [0.0]
         near = torch.tensor(numbers, dtype=torch.float64)
         self.numbers = torch.cat([near, near * (1 + 1e-7), near * (1 - 1e-7), -near])
-        self.pools: dict[int, Tensor] = {}
+        self.pools: dict[tuple[int, bool], Tensor] = {}
+        self.wild = True
 
-    def variants(self, mode: str) -> Iterator[_Variant]:
-        """The base, then its variants. ``mode`` is how public values are drawn."""
+    def variants(self, mode: str, wild: bool) -> Iterator[_Variant]:
+        """The base, then its variants. ``mode`` is how public values are drawn; private ones may be ``wild``."""
+        self.wild = wild
         rows = [s for s in self.specs if s.label.kind == "rows"]
         counts = {s.shape[s.label.axis] for s in rows}
         if len(counts) > 1:
@@ -290,24 +300,38 @@ class _Draw:
                 values = {n: base[n] if s.label.kind == "public" else self._private(n, s) for n, s in enumerate(self.specs)}
                 yield _Variant(values, {n: self._next_to(g) for n, g in grids.items()}, None)
             return
-        for keep in self._halves(count):
-            yield self._variant(base, keep, None)
-        one = torch.ones(count, dtype=torch.bool)
-        one[torch.randperm(count, generator=self.generator)[: max(1, rows[0].label.k)]] = False
+        for keep in self._halves(count) if wild else [torch.rand(count, generator=self.generator) < 0.5 for _ in range(TAME)]:
+            yield self._half(base, keep)
+        if not count:
+            return
+        person = torch.tensor(self.rng.sample(range(count), min(max(1, rows[0].label.k), count)))
+        keep = torch.ones(count, dtype=torch.bool).index_fill(0, person, False)
         for value in (math.inf, -math.inf, math.nan, None, 1.0, 0.0):
-            yield self._variant(base, one, (value,))
+            yield self._person(base, keep, person, value)
+        if len(person) > 1:  # two odd records can cancel out
+            yield self._person(base, keep, person[:1], math.nan)
 
-    def _variant(self, base: Mapping[int, Tensor], keep: Tensor, person: tuple[float | None] | None) -> _Variant:
-        """The base with other records than those that are kept: drawn ones, or for a ``person`` all of one value."""
+    def _half(self, base: Mapping[int, Tensor], keep: Tensor) -> _Variant:
+        """The base, with other records than those that are kept."""
         values = {}
         for n, spec in enumerate(self.specs):
-            label = spec.label
-            if label.kind == "rows":
-                new = self._private(n, spec) if person is None or person[0] is None else _whole(spec, person[0])
-                values[n] = torch.where(keep.reshape(_along(spec, len(keep))), base[n], new)
-            else:
-                values[n] = base[n] if label.kind == "public" else self._private(n, spec)
-        return _Variant(values, {}, keep, person is not None)
+            kept = base[n]
+            if spec.label.kind == "rows":
+                kept = torch.where(keep.reshape(_along(spec, len(keep))), kept, self._private(n, spec))
+            values[n] = kept if spec.label.kind in ("rows", "public") else self._private(n, spec)
+        return _Variant(values, {}, keep)
+
+    def _person(self, base: Mapping[int, Tensor], keep: Tensor, person: Tensor, value: float | None) -> _Variant:
+        """The base, with other records of one person: all of one value, or drawn ones."""
+        values = {}
+        for n, spec in enumerate(self.specs):
+            values[n] = base[n] if spec.label.kind in ("rows", "public") else self._private(n, spec)
+            if spec.label.kind == "rows":
+                axis = spec.label.axis
+                shape = (*spec.shape[:axis], len(person), *spec.shape[axis + 1 :])
+                own = self._chosen(n, spec, len(person)) if value is None else _whole(shape, spec.dtype, value)
+                values[n] = values[n].index_copy(axis, person, own)
+        return _Variant(values, {}, keep, person=True)
 
     def _halves(self, count: int) -> list[Tensor]:
         """Sets of records that are kept; for small claims such that each two records are told apart, in both orders."""
@@ -320,14 +344,18 @@ class _Draw:
         """Records chosen from a pool, so that some are alike; without an axis of records each entry is one."""
         axis = spec.label.axis if spec.label.kind == "rows" else 0
         if not spec.shape:
-            return self._values(spec.shape, spec.dtype, None, self.places.get(number), wild=True)
-        if number not in self.pools:
+            return self._values(spec.shape, spec.dtype, None, self.places.get(number), self.wild)
+        return self._chosen(number, spec, spec.shape[axis])
+
+    def _chosen(self, number: int, spec: Spec, count: int) -> Tensor:
+        axis = spec.label.axis if spec.label.kind == "rows" else 0
+        if (number, self.wild) not in self.pools:
             one = math.prod(spec.shape) // max(1, spec.shape[axis])
             many = max(FEWEST, min(POOL, POOLED // max(1, one)))
             shape = (*spec.shape[:axis], many, *spec.shape[axis + 1 :])
-            self.pools[number] = self._values(shape, spec.dtype, axis, self.places.get(number), wild=True)
-        pool = self.pools[number]
-        return pool.index_select(axis, torch.randint(pool.shape[axis], (spec.shape[axis],), generator=self.generator))
+            self.pools[number, self.wild] = self._values(shape, spec.dtype, axis, self.places.get(number), self.wild)
+        pool = self.pools[number, self.wild]
+        return pool.index_select(axis, torch.randint(pool.shape[axis], (count,), generator=self.generator))
 
     def _public(self, number: int, spec: Spec, mode: str) -> Tensor:
         if mode in ("drawn", "tame"):
@@ -388,16 +416,16 @@ class _Draw:
         return torch.where((style > 0.85) & (pick < 0.5), odd, x)
 
 
-def _whole(spec: Spec, value: float) -> Tensor:
+def _whole(shape: Sequence[int], dtype: torch.dtype, value: float) -> Tensor:
     """All entries alike: the value, or what a type without it has nearest."""
-    if spec.dtype.is_floating_point or spec.dtype.is_complex:
-        return torch.full(spec.shape, value, dtype=spec.dtype)
-    if spec.dtype is torch.bool:
-        return torch.full(spec.shape, value > 0, dtype=torch.bool)
-    limits = torch.iinfo(spec.dtype)
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.full(shape, value, dtype=dtype)
+    if dtype is torch.bool:
+        return torch.full(shape, value > 0, dtype=torch.bool)
+    limits = torch.iinfo(dtype)
     ends = {math.inf: limits.max, -math.inf: limits.min}
     number = ends[value] if value in ends else max(-1, limits.min) if value != value else int(value)
-    return torch.full(spec.shape, number, dtype=spec.dtype)
+    return torch.full(shape, number, dtype=dtype)
 
 
 def _plain_numbers(arg: Any) -> Iterator[float]:
