@@ -13,13 +13,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget", "Federation", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request",
-    "Result", "Session", "SharedTensor", "__version__", "connect", "errors", "federation", "plan", "recompute", "send",
+    "Result", "Session", "SharedTensor", "__version__", "connect", "each", "errors", "federation", "plan", "recompute", "send",
     "virtual_owners",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from syft_lab import errors
     from syft_lab.analyst.capture import Plan, plan
+    from syft_lab.analyst.each import each
     from syft_lab.analyst.federation import Federation, federation
     from syft_lab.analyst.frame import PointerFrame
     from syft_lab.analyst.pointer import PointerTensor, recompute, send
@@ -49,6 +50,7 @@ _HOMES = {
     "Session": "syft_lab.analyst.session",
     "SharedTensor": "syft_lab.analyst.shared",
     "connect": "syft_lab.analyst.session",
+    "each": "syft_lab.analyst.each",
     "federation": "syft_lab.analyst.federation",
     "plan": "syft_lab.analyst.capture",
     "recompute": "syft_lab.analyst.pointer",

@@ -111,6 +111,22 @@ def infer(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], outs: Sequenc
     return [_judged(rule, _Step(name, named, out, kind)) or private for out in outs]
 
 
+def each(inputs: Iterable[tuple[Known, bool]]) -> Label:
+    """The label of what a program makes of each record by itself, of inputs that are mapped along their first axis, or not.
+
+    Rows, whatever the program is made of, where what is private is mapped, and its records are of the same people.
+    """
+    given = list(inputs)
+    private = [(t.label, mapped) for t, mapped in given if t.label.kind != "public"]
+    if not private:
+        return PUBLIC
+    sources = tuple(sorted({s for label, _ in private for s in label.sources}))
+    one = _together(replace(label, bounds=None) for label, _ in private)
+    if one is not None and one.kind == "rows" and one.axis == 0 and all(mapped for _, mapped in private):
+        return one
+    return Label("private", sources[:MAX_SOURCES])
+
+
 def bound(op: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by the names that torch's schema gives them, with defaults: the same in whichever way they were written.
 

@@ -4,10 +4,11 @@
     op      = "aten.name.overload"
     arg     = null | true | 7 | 0.5 | "word" | [arg, …] | {"v": number} | {"c": constant} | {"f": "nan|inf|-inf"}
             | {"z": [re, im]} | {"t": "float32"} | {"d": "owner"} | {"l": "strided"} | {"m": "contiguous_format"}
-            | {"s": place}
+            | {"s": place} | {"p": plan}
 
 Numbers name values: inputs first, then what the nodes make, in order, each once (null: an output nobody needs). Every
 node is a function of its arguments: what torch would do in place is recorded as the operation that makes a new value.
+``{"p": plan}`` is what "syft.each.default" runs for each record: a plan of one record, which has no such node itself.
 Seeds of random numbers are no part of a plan: they come with each run, and a plan names them by their place among them.
 The canonical form is `Plan.canonical` (numbers as they come, dead nodes gone, JSON without spaces); its SHA-256 is the
 plan's digest.
@@ -27,6 +28,7 @@ from syft_lab import canonical
 from syft_lab.errors import WireError
 
 MAX_PLAN, MAX_NODES, MAX_DEPTH, MAX_LIST, MAX_TEXT = 16 << 20, 50_000, 4, 4096, 200
+EACH = "syft.each.default"
 _WORD = re.compile(r"[A-Za-z0-9_]*", re.ASCII)
 _MARKS = ("t", "d", "l", "m")
 _ODD = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -55,6 +57,12 @@ class Mark(NamedTuple):
 
     kind: str
     name: str
+
+
+class Body(NamedTuple):
+    """A plan of one record, as an argument of the node that runs it for each."""
+
+    plan: Plan
 
 
 class Node(NamedTuple):
@@ -139,8 +147,7 @@ class Plan:
     @cached_property
     def canonical(self) -> bytes:
         """The canonical form."""
-        nodes = [[n.op, [_out(a) for a in n.args], {k: _out(v) for k, v in n.kwargs.items()}, n.outs] for n in self.nodes]
-        return canonical.dumps({"inputs": self.inputs, "nodes": nodes, "outputs": self.outputs})
+        return canonical.dumps(_content(self))
 
     @cached_property
     def digest(self) -> str:
@@ -156,6 +163,11 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan of {len(self.nodes)} operations, {self.inputs} inputs, {len(self.outputs)} outputs; {self.digest[:19]}…>"
+
+
+def _content(plan: Plan) -> dict[str, Any]:
+    nodes = [[n.op, [_out(a) for a in n.args], {k: _out(v) for k, v in n.kwargs.items()}, n.outs] for n in plan.nodes]
+    return {"inputs": plan.inputs, "nodes": nodes, "outputs": plan.outputs}
 
 
 def line(node: Node, name: Callable[[int], str] = lambda n: f"%{n}") -> str:
@@ -175,6 +187,9 @@ def said(arg: Any, name: Callable[[int], str]) -> str:
         return f"#{arg.position}"
     if type(arg) is Mark:
         return arg.name
+    if type(arg) is Body:  # its values have other names than those around it
+        steps = "; ".join(line(n, lambda number: f"${number}") for n in arg.plan.nodes)
+        return f"{{{steps}; return {', '.join(f'${o}' for o in arg.plan.outputs)}}}"
     if type(arg) in (list, tuple):
         return f"[{', '.join(said(a, name) for a in arg)}]"
     return repr(arg)
@@ -196,6 +211,8 @@ def _out(arg: Any) -> Any:
         return {"c": arg.position}
     if kind is Seed:
         return {"s": arg.position}
+    if kind is Body:
+        return {"p": _content(arg.plan)}
     if kind is Mark:
         return {arg.kind: arg.name}
     if kind is complex:
@@ -205,7 +222,11 @@ def _out(arg: Any) -> Any:
 
 def parse(data: bytes) -> Plan:
     """A plan from a stranger: its form is checked, not what it does (see `ops`). Raises WireError."""
-    found = canonical.loads(data, limit=MAX_PLAN)
+    return _plan(canonical.loads(data, limit=MAX_PLAN), inner=False)
+
+
+def _plan(found: Any, inner: bool) -> Plan:
+    """A plan from its JSON; an ``inner`` one holds no other."""
     if not isinstance(found, dict) or set(found) != {"inputs", "nodes", "outputs"}:
         raise WireError("a plan has inputs, nodes and outputs")
     inputs, nodes, outputs = found["inputs"], found["nodes"], found["outputs"]
@@ -213,27 +234,30 @@ def parse(data: bytes) -> Plan:
         raise WireError(f"a plan has at most {MAX_NODES} inputs and as many nodes")
     made, known = [], inputs
     for item in nodes:
-        node, known = _node(item, known)
+        node, known = _node(item, known, inner)
         made.append(node)
     if not isinstance(outputs, list) or not all(type(o) is int and 0 <= o < known for o in outputs):
         raise WireError("the outputs of a plan are numbers of its values")
     return Plan(inputs, tuple(made), tuple(outputs))
 
 
-def _node(item: Any, known: int) -> tuple[Node, int]:
+def _node(item: Any, known: int, inner: bool) -> tuple[Node, int]:
     if not isinstance(item, list) or len(item) != 4:
         raise WireError("a node of a plan is [op, arguments, named arguments, outputs]")
     op, args, kwargs, outs = item
     fits = isinstance(op, str) and len(op) <= MAX_TEXT and isinstance(args, list) and isinstance(kwargs, dict)
     if not fits or not isinstance(outs, list) or len(args) + len(kwargs) > 64 or len(outs) > MAX_LIST:
         raise WireError("a node of a plan is [op, arguments, named arguments, outputs]")
+    body = None
+    if op == EACH and not inner and args and isinstance(args[0], dict) and args[0].keys() == {"p"}:
+        body, args = Body(_plan(args[0]["p"], inner=True)), args[1:]
     read = tuple(_in(a, known, 0) for a in args), {k: _in(v, known, 0) for k, v in kwargs.items()}
     for out in outs:
         if out is not None:
             if out != known or type(out) is not int:
                 raise WireError("the values of a plan are numbered in order")
             known += 1
-    return Node(op, *read, tuple(outs)), known
+    return Node(op, read[0] if body is None else (body, *read[0]), read[1], tuple(outs)), known
 
 
 def _only(marked: Any) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from syft_lab import labels, ops
 from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.labels import PUBLIC, Label
-from syft_lab.plans import Mark, Ref
+from syft_lab.plans import Body, Mark, Ref
 
 META = torch.device("meta")
 MAX_CACHE = 8_192
@@ -131,7 +131,7 @@ def decoded(arg: Any, tensor: Callable[[int], Any], device: Any, constant: Calla
         if found is None:
             raise RefusedOpError(f"a plan has no {ascii(arg.name)[:40]}")
         return found
-    return arg if kind in (int, float, bool, str, complex) or arg is None else constant(arg.position)
+    return arg if kind in (int, float, bool, str, complex, Body) or arg is None else constant(arg.position)
 
 
 def looks(func: Any, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[list[Spec | None], Any]:
@@ -159,6 +159,25 @@ def looks(func: Any, specs: Sequence[Any], named: Mapping[str, Any]) -> tuple[li
     told = iter(found)
     outs = [None if t is None else Spec.of(t, next(told)) for t in flat]
     return outs, None if isinstance(made, torch.Tensor) else made
+
+
+def of_each(inputs: Sequence[Spec], flags: Sequence[int], made: Sequence[Spec]) -> list[Spec]:
+    """How results for each record look, of what a program makes of one: records along the first axis.
+
+    ``flags`` say 0 of inputs that are mapped. Raises UsageError where these don't have the same number of records.
+    """
+    counts = {spec.shape[:1] for spec, flag in zip(inputs, flags, strict=True) if flag == 0}
+    if len(counts) != 1 or () in counts:
+        raise UsageError("what is mapped has the same number of records, at least one argument, along its first axis")
+    (count,) = counts
+    label = labels.each([(spec, flag == 0) for spec, flag in zip(inputs, flags, strict=True)])
+    return [Spec.of(torch.empty((*count, *one.shape), dtype=one.dtype, device=META), label) for one in made]
+
+
+def of_one(spec: Spec) -> Spec:
+    """How one record of a mapped value looks."""
+    label = PUBLIC if spec.label.kind == "public" else Label("private", spec.label.sources)
+    return Spec.of(torch.empty(spec.shape[1:], dtype=spec.dtype, device=META), label)
 
 
 _LISTS = frozenset(f"aten.{n}" for n in ("unbind.int", "split.Tensor", "unsafe_split.Tensor"))

@@ -128,8 +128,8 @@ class _MetStorage(NamedTuple):
     first: Value
 
 
-class _Capture(Capture):
-    """See `Capture`. What it meets is an input of the plan; nothing of it is changed before the plan runs."""
+class Recorder(Capture):
+    """See `record.Capture`. What it meets is an input of the plan; nothing of it is changed before the plan runs."""
 
     def __init__(self) -> None:
         super().__init__(PointerTensor)
@@ -143,6 +143,7 @@ class _Capture(Capture):
         self.session: SessionTape | None = None
 
     def make(self, spec: Spec, value: Value) -> Recorded:
+        """See `Tape`."""
         made = super().make(spec, value)
         self.alive.add(_ById(made))
         return made
@@ -229,6 +230,11 @@ class _Capture(Capture):
         if isinstance(result, Recorded):
             return self._outer.get(id(result), result)
         return type(result)(self._outside(r) for r in result) if type(result) in (list, tuple) else result
+
+    def wrote(self) -> bool:
+        """Whether what it met was written to."""
+        met = any(s.inner.value is not s.first for s in self.storages.values())
+        return met or any(p.first is not None and p.inner.current is not p.first for p in self.pointers.values())
 
     def give_back(self) -> None:
         """Let pointers have the gradients again that they had: those of the recording have no values."""
@@ -375,7 +381,7 @@ class _Recording:
         self, function: Callable[..., Any], flat: Sequence[Any], tree: Any, near: Sequence[Any],
         before: _Recording | None = None,
     ) -> None:  # fmt: skip
-        tape = _Capture()
+        tape = Recorder()
         targets = [] if before is None else [target for target, *_ in before._grad_outs]
         had = {id(t) for t in (*near, *targets) if isinstance(t, torch.Tensor) and _grad(t) is not None}
         self._surroundings = around.Surroundings(flat, near)
@@ -418,7 +424,7 @@ class _Recording:
         self._surroundings.read([source for kind, source in self._sources if kind == "local"])
 
     @staticmethod
-    def _out(tape: _Capture, own: Mapping[int, int], out: Any) -> tuple[str, Any, Spec | None]:
+    def _out(tape: Recorder, own: Mapping[int, int], out: Any) -> tuple[str, Any, Spec | None]:
         """What an output is: an argument, a value, or what is here and stays the same."""
         if id(out) in own:
             return "argument", own[id(out)], None
@@ -428,7 +434,7 @@ class _Recording:
         return "value", inner.current.number, inner._spec
 
     @staticmethod
-    def _writes(tape: _Capture, holders: Sequence[Any]) -> tuple[list[tuple[int, int, Spec]], list[tuple[Any, int, Spec]]]:
+    def _writes(tape: Recorder, holders: Sequence[Any]) -> tuple[list[tuple[int, int, Spec]], list[tuple[Any, int, Spec]]]:
         """What it wrote into: arguments by their place, and storages or pointers that it met, with numbers of new values."""
         first_of = {what: n for n, (kind, what) in zip(tape.inputs, tape.sources, strict=True) if kind == "argument"}
         arguments = [
@@ -445,7 +451,7 @@ class _Recording:
         return arguments, met
 
     @staticmethod
-    def _gradients(tape: _Capture, holders: Sequence[Any]) -> list[tuple[Any, Any]]:
+    def _gradients(tape: Recorder, holders: Sequence[Any]) -> list[tuple[Any, Any]]:
         """Gradients that it left on what it met, and on its arguments (by their place); None where it took one away."""
         found: list[tuple[Any, Any]] = []
         for outer, *_ in tape.pointers.values():

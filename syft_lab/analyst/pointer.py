@@ -44,6 +44,11 @@ class PointerTensor(Recorded):
         return self._tape.session
 
     @property
+    def _owner(self) -> str:
+        tape = self.tape
+        return tape.owner if isinstance(tape, SessionTape) else "its owner"
+
+    @property
     def _tape(self) -> SessionTape:
         tape = self.tape
         if not isinstance(tape, SessionTape):
@@ -161,26 +166,26 @@ class PointerTensor(Recorded):
 
     def tolist(self) -> Any:
         """Refused: values are at the owner."""
-        raise PrivateValueError(f"tolist() on a pointer is refused: its values are at {self._tape.owner}. {_OUT}")
+        raise PrivateValueError(f"tolist() on a pointer is refused: its values are at {self._owner}. {_OUT}")
 
     def item(self) -> Any:
         """Refused: values are at the owner."""
-        raise PrivateValueError(f"item() on a pointer is refused: its value is at {self._tape.owner}. {_OUT}")
+        raise PrivateValueError(f"item() on a pointer is refused: its value is at {self._owner}. {_OUT}")
 
     def numpy(self, *, force: bool = False) -> Any:
         """Refused: values are at the owner."""
-        raise PrivateValueError(f"numpy() on a pointer is refused: its values are at {self._tape.owner}. {_OUT}, then .numpy()")
+        raise PrivateValueError(f"numpy() on a pointer is refused: its values are at {self._owner}. {_OUT}, then .numpy()")
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        raise PrivateValueError(f"a pointer is no numpy array: its values are at {self._tape.owner}. {_OUT}")
+        raise PrivateValueError(f"a pointer is no numpy array: its values are at {self._owner}. {_OUT}")
 
     def __bool__(self) -> bool:
         raise PrivateValueError(
-            f"a pointer is neither true nor false here: its value is at {self._tape.owner}; use torch.where(condition, a, b)"
+            f"a pointer is neither true nor false here: its value is at {self._owner}; use torch.where(condition, a, b)"
         )
 
     def _number(self, *_: Any) -> Any:
-        raise PrivateValueError(f"a pointer is no Python number: its value is at {self._tape.owner}. {_OUT}")
+        raise PrivateValueError(f"a pointer is no Python number: its value is at {self._owner}. {_OUT}")
 
     __int__ = __float__ = __index__ = __complex__ = _number
 

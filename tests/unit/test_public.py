@@ -10,7 +10,7 @@ from syft_lab import errors
 def test_the_public_names_are_these():
     assert lab.__all__ == [
         "Budget", "Federation", "Limits", "Outputs", "Owner", "Plan", "PointerFrame", "PointerTensor", "Receipt", "Request",
-        "Result", "Session", "SharedTensor", "__version__", "connect", "errors", "federation", "plan", "recompute", "send",
+        "Result", "Session", "SharedTensor", "__version__", "connect", "each", "errors", "federation", "plan", "recompute", "send",
         "virtual_owners",
     ]  # fmt: skip
 

@@ -13,9 +13,9 @@ import torch
 
 from syft_lab import canonical, ops, plans
 from syft_lab.errors import LabError, RefusedOpError, UsageError, WireError
-from syft_lab.kernel.executor import gpu, provenance, total, unchecked
-from syft_lab.plans import Node, Plan, Ref, Seed
-from syft_lab.spec import META, Spec, decoded, flattened, looks
+from syft_lab.kernel.executor import each, gpu, provenance, total, unchecked
+from syft_lab.plans import EACH, Body, Node, Plan, Ref, Seed
+from syft_lab.spec import META, Spec, decoded, flattened, looks, of_each, of_one
 
 MAX_KINDS = 8_192
 
@@ -49,6 +49,8 @@ class Kind:
         """
         if all(s is None or s.label.kind == "private" for s in self.outs):
             return False
+        if self.func is None:
+            return True
         views = any(r.alias_info is not None for r in self.func._schema.returns)
         return self.private or not (ops.packet(self.op) in ops.POINTWISE or views)
 
@@ -244,7 +246,7 @@ def _step(node: Node, known: Mapping[int, Spec], device: torch.device) -> Step:
 
 def _template(arg: Any, device: torch.device) -> Any:
     kind = type(arg)
-    if kind in (int, float, bool, str) or arg is None or kind is Ref:
+    if kind in (int, float, bool, str, Body) or arg is None or kind is Ref:
         return arg
     return decoded(arg, Ref, device, no_constant)
 
@@ -263,7 +265,7 @@ def _skeleton(node: Node) -> str:
 
 @cache
 def _placed(op: str) -> bool:
-    return ops.is_placed(ops.find(op))
+    return op != EACH and ops.is_placed(ops.find(op))
 
 
 def _key(arg: Any, known: Callable[[int], Spec], loose: bool) -> Any:
@@ -274,11 +276,15 @@ def _key(arg: Any, known: Callable[[int], Spec], loose: bool) -> Any:
         return tuple([_key(a, known, loose) for a in arg])
     if loose and kind is float:
         return float
+    if kind is Body:
+        return kind, arg.plan.digest
     return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
 
 
 def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.device) -> Kind:
     """What an operation makes of arguments that look so, by a run on meta tensors; how it is called on ``device``."""
+    if node.op == EACH:
+        return _each(node, known, device)
     func = ops.find(node.op)
     _check_places(node, func)
     specs = [decoded(a, known, META, no_constant) for a in node.args]
@@ -312,6 +318,60 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
         any(o is not None and o.label.kind == "aggregate" for o in outs),
         "" if loose and floats else _skeleton(node), call, node, tuple(read), made_total,
     )  # fmt: skip
+
+
+def _each(node: Node, known: Callable[[int], Spec], device: torch.device) -> Kind:
+    """A program of one record, for each; see `each`. Raises WireError, or RefusedOpError for what can't be mapped."""
+    try:
+        body, flags, refs = node.args
+        read = [known(ref.number) for ref in refs]
+        fits = type(body) is Body and {*map(type, flags)} <= {int} and {*flags} <= {0, -1}
+    except (TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits or node.kwargs or len(flags) != len(refs) or body.plan.inputs != len(refs) or 0 not in flags:
+        raise WireError("what is run for each record is a plan, which of its inputs are mapped (0, or -1), and as many values")
+    of_each(read, flags, ())  # as many records in each
+    inner = [of_one(spec) if flag == 0 else spec.plain for spec, flag in zip(read, flags, strict=True)]
+    ready = compiled(body.plan, inner, device)
+    for step in ready.steps:
+        if step.kind.random:
+            raise RefusedOpError(f"{step.kind.op} draws random numbers, for which no record has a seed of its own; draw before")
+        if _placed(step.kind.op) and "as_strided" in step.kind.op:
+            raise RefusedOpError(f"{step.kind.op} goes by places in memory, and a record has none of its own")
+    looks_of = {**dict(enumerate(inner)), **{number: spec for number, (spec, _) in ready.made.items()}}
+    outs = of_each(read, flags, [looks_of[number] for number in body.plan.outputs])
+    count = next(spec.shape[0] for spec, flag in zip(read, flags, strict=True) if flag == 0)
+
+    def program(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        held = dict(enumerate(values))
+        for step in ready.steps:
+            for number, value in zip(step.outs, step.kind.call(*step.arguments(held.__getitem__), None), strict=True):
+                if number is not None:
+                    held[number] = value
+        return tuple([held[number] for number in body.plan.outputs])
+
+    run = each.mapped(program, flags)
+
+    def call(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        return run(*args[2])
+
+    size = sum(o.nbytes for o in outs) + count * ready.bytes
+    private = any(s.label.kind != "public" for s in read)
+    return Kind(
+        node.op,
+        None,
+        tuple(outs),
+        count * ready.flops,
+        size,
+        False,
+        private,
+        False,
+        _skeleton(node),
+        call,
+        node,
+        tuple(read),
+        True,
+    )
 
 
 def _private(arg: Any) -> bool:

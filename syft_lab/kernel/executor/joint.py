@@ -16,7 +16,16 @@ from typing import Any
 import torch
 
 from syft_lab import canonical
-from syft_lab.errors import FailedError, LabError, PrivateValueError, StalePointerError, StateError, UsageError, WireError
+from syft_lab.errors import (
+    FailedError,
+    LabError,
+    PrivateValueError,
+    RefusedOpError,
+    StalePointerError,
+    StateError,
+    UsageError,
+    WireError,
+)
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel.executor.compiled import Compiled, Step, text
 from syft_lab.kernel.executor.provenance import Made
@@ -161,6 +170,8 @@ class Joint(Runner):
         shared = {n for n, held in enumerate(given) if isinstance(held.tensor, Share)}
         for step in plan.steps:
             if shared.intersection(step.reads):
+                if step.kind.func is None:
+                    raise RefusedOpError("a program for each record has no form on shares; write it on all records at once")
                 check(step.kind.func)
                 shared.update(o for o in step.outs if o is not None)
         return super()._compute(plan, given, seeds)

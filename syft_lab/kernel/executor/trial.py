@@ -109,6 +109,8 @@ def _by_number(step: Step, specs: Sequence[Spec]) -> bool | None:
     on no value, has its arguments broadcast as it does.
     """
     name = ops.packet(step.kind.op)
+    if step.kind.func is None:
+        return None
     pointwise = torch.Tag.pointwise in step.kind.func.tags and name in ops.POINTWISE and not step.kind.total
     if any(s.label.kind not in ("rows", "public") for s in specs) or not (name in MOVES or pointwise):
         return None
@@ -433,7 +435,9 @@ def _plain_numbers(arg: Any) -> Iterator[float]:
     if type(arg) in (int, float):
         if arg == arg and abs(arg) != math.inf:
             yield arg
-    elif type(arg) in (list, tuple) and not isinstance(arg, plans.Ref):
+    elif type(arg) is plans.Body:
+        yield from _plain_numbers([node.args[1:] for node in arg.plan.nodes])
+    elif type(arg) in (list, tuple):
         for each in arg:
             yield from _plain_numbers(each)
 
