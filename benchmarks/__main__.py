@@ -9,7 +9,7 @@ from dataclasses import asdict
 from importlib import import_module
 
 # Each is a module with run(rounds); loaded when asked for: a machine with torch alone can run aby3.
-AREAS = "wire debits questions cells deciding tensors workbench aby3".split()
+AREAS = "wire debits questions cells deciding tensors wall workbench aby3".split()
 
 
 def main() -> None:

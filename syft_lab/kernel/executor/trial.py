@@ -44,7 +44,15 @@ POOL, FEWEST, POOLED = (
     8,
     1 << 17,
 )  # records that those of a value are chosen from: fewer where they are large, for drawing costs
-HALVES, TAME, ALL_PAIRS = 3, 2, 1 << 20  # of a claim with so many entries or fewer, each two records are told apart for certain
+HALVES, TAME, ALL_PAIRS = 3, 2, 1 << 18  # of a claim with so many entries or fewer, each two records are told apart for certain
+PERSONS = (
+    math.inf,
+    math.nan,
+    None,
+    -math.inf,
+    1.0,
+    0.0,
+)  # what one person's records become (None: others); of no sum the first
 PUBLIC_MODES = ("drawn", "tame", "half", "one", "zero")  # tried in turn, while an operation fails on public values
 MOVES = frozenset(
     "view _unsafe_view reshape permute transpose t unsqueeze squeeze expand select slice unbind split split_with_sizes cat "
@@ -308,9 +316,11 @@ class _Draw:
             return
         person = torch.tensor(self.rng.sample(range(count), min(max(1, rows[0].label.k), count)))
         keep = torch.ones(count, dtype=torch.bool).index_fill(0, person, False)
-        for value in (math.inf, -math.inf, math.nan, None, 1.0, 0.0):
+        # Sums are compared from each person to each; a base without NaN and infinity of its own shows what these do.
+        sums = any(s is not None and s.label.kind == "aggregate" for s in self.step.kind.outs)
+        for value in PERSONS[2:3] if wild else PERSONS if sums else PERSONS[:3]:
             yield self._person(base, keep, person, value)
-        if len(person) > 1:  # two odd records can cancel out
+        if len(person) > 1 and not wild:  # two odd records can cancel out
             yield self._person(base, keep, person[:1], math.nan)
 
     def _half(self, base: Mapping[int, Tensor], keep: Tensor) -> _Variant:
