@@ -42,6 +42,12 @@ class Kind:
     total: bool
 
     @cached_property
+    def owns(self) -> bool:
+        """Whether its results have memory of their own, which may be larger than they are: then that could tell of values."""
+        views = self.func is not None and any(r.alias_info is not None for r in self.func._schema.returns)
+        return self.private and not views and ops.packet(self.op) not in ops.POINTWISE
+
+    @cached_property
     def claims(self) -> bool:
         """Whether what it makes may leave because of a label, so that this is tried before (`trial`).
 
@@ -278,7 +284,7 @@ def _key(arg: Any, known: Callable[[int], Spec], loose: bool) -> Any:
         return float
     if kind is Body:
         return kind, arg.plan.digest
-    return (kind, repr(arg)) if kind is float else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
+    return (kind, repr(arg)) if kind in (float, complex) else (kind, arg)  # repr tells 0.0 from -0.0, and NaN is NaN
 
 
 def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.device) -> Kind:
@@ -309,9 +315,9 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
         call = unchecked.looked(ops.packet(node.op), arguments, call)
     if device.type == "cuda":
         call = gpu.fitted(node.op, func, call, device)
-    made_total = total.is_made(node.op)
+    given = {**dict(zip(arguments, specs, strict=False)), **named}
+    made_total = total.is_made(node.op, given)
     if made_total:
-        given = {**dict(zip(arguments, specs, strict=False)), **named}
         call = total.made(node.op, call, arguments, frozenset(n for n, s in given.items() if _private(s)))
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),

@@ -203,7 +203,7 @@ class Joint(Runner):
                 raise FailedError(f"{kind.op} gave {found[i].dtype} on shares, where torch gives {spec.dtype}; report it")
             made = Made(text(step, seeds), past, i, len(kind.outs))
             self._remember(made)
-            values[number] = Held(found[i], spec, made, why=why)
+            values[number] = Held(found[i], spec, made, why="" if spec.label.kind == "public" else why)
         return False
 
     def _late(self) -> StalePointerError:

@@ -296,42 +296,57 @@ class Runner:
         return FailedError(f"this plan takes longer than the {self.quota.seconds:g} s that you may use at a time; split it")
 
     def _swift(self, plan: Compiled, given: Sequence[Held], digest: str, seeds: tuple[int, ...]) -> dict[int, Held] | None:
-        """Run the steps of a plan that comes again and again, with nothing but torch between them.
+        """Run the steps of a plan that comes again and again, with little but torch between them.
 
-        Gives None where something failed, was lost before, or needs more: then `_compute` finds out what, and says it.
+        Gives None where the plan needs more, whatever its values are: which way is taken would show in what is held.
         """
-        tensors: list[torch.Tensor | None] = [held.tensor for held in given]
-        if plan.grid or plan.total or any(held.why or held.filled for held in given):
+        if plan.grid or plan.total:
             return None
         deadline, late = self._begin(plan), False
-        tensors += [None] * (plan.values - len(tensors))
-        value = tensors.__getitem__
-        try:
-            with torch.no_grad():
-                for step in plan.steps:
-                    kind = step.kind
+        values: dict[int, Any] = dict(enumerate([held.tensor for held in given]))
+        whys = {n: held.why for n, held in enumerate(given) if held.why}
+        filled = {n: held.filled for n, held in enumerate(given) if held.filled}
+        value = values.__getitem__
+        with torch.no_grad():
+            for step in plan.steps:
+                kind = step.kind
+                try:
                     found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
-                    for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
-                        if number is not None and spec is not None:
-                            if tensor.shape != spec.shape:
-                                return None
-                            tensors[number] = tensor if tensor.stride() == spec.stride else laid_out(tensor, spec)
-                    for number in step.last:
-                        tensors[number] = None
-                    late = time.monotonic() > deadline
-                    if late:
-                        break
-        except MemoryError:
-            raise
-        except Exception:
-            return None
+                except Exception as error:
+                    found, why = self._failed(step, values, seeds, error)
+                    whys.update((n, why) for n in step.outs if n is not None)
+                for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
+                    if number is not None and spec is not None:
+                        values[number] = self._fitted(kind, tensor, spec)
+                if whys or filled:
+                    _inherit(step, whys, filled)
+                for number in step.last:
+                    values.pop(number, None)
+                late = time.monotonic() > deadline
+                if late:
+                    break
         if late:
             raise self._late()
         self.space.ran += len(plan.steps)
         ran = Ran(f"{digest} {seeds}", lambda: plan.texts(seeds), tuple([held.made for held in given]))
         self._remember(ran, len(plan.steps))
-        made = {n: Held(tensors[n], spec, ran.out(n, place)) for n, (spec, place) in plan.made.items()}
+        made = {
+            n: Held(values[n], spec, ran.out(n, place), why=whys.get(n, ""), filled=filled.get(n, 0))
+            for n, (spec, place) in plan.made.items()
+        }
         return {**dict(enumerate(given)), **made}
+
+    @staticmethod
+    def _fitted(kind: Kind, tensor: torch.Tensor | None, spec: Spec) -> torch.Tensor:
+        """A result as both sides count on it: its shape and strides, in no more memory than that takes."""
+        if tensor is None:  # some fused operations leave out what only their own gradient reads
+            raise FailedError(f"{kind.op} gave one result less here than it should")
+        if tensor.shape != spec.shape:  # labels are about the shape that it was thought to have
+            if tensor.numel():
+                raise FailedError(f"{kind.op} gave another shape here than it should")
+            return spec.plain.filled(0, tensor.device)
+        larger = kind.owns and tensor.untyped_storage().nbytes() > spec.span * spec.dtype.itemsize
+        return laid_out(tensor, spec) if larger or (tensor.stride() != spec.stride and tensor.numel()) else tensor
 
     def _compute(self, plan: Compiled, given: Sequence[Held], seeds: Sequence[int]) -> dict[int, Held]:
         """Run the steps of a plan one by one; raises an error of public values, sizes or times."""
@@ -372,38 +387,38 @@ class Runner:
                 self._remember(made)
                 if key is not None:
                     self.space.made[key] = made
-            tensor = found[i]
-            if tensor is None:  # some fused operations leave out what only their own gradient reads
-                raise FailedError(f"{kind.op} gave one result less here than it should")
-            if tensor.shape != spec.shape:  # labels are about the shape that it was thought to have
-                if tensor.numel():
-                    raise FailedError(f"{kind.op} gave another shape here than it should")
-                tensor = spec.plain.filled(0, tensor.device)
-            if tensor.stride() != spec.stride and tensor.numel():
-                tensor = laid_out(tensor, spec)
+            tensor = self._fitted(kind, found[i], spec)
             companion = self._grid(step, values, spec) if kind.grid else None
-            values[number] = Held(tensor, spec, made, companion, why, filled=filled)
+            public = spec.label.kind == "public"  # made of no private value, whatever went wrong with one
+            values[number] = Held(tensor, spec, made, companion, "" if public else why, filled=0 if public else filled)
         return lossy or bool(why or filled)
 
     def _called(self, step: Step, values: Mapping[int, Held], seeds: Sequence[int]) -> tuple[Sequence[Any], str]:
         """Results of a step, and why they are none, which is the owner's to know; raises FailedError for public reasons."""
-        kind, seed = step.kind, None if step.seed is None else seeds[step.seed]
         try:
-            return kind.call(*step.arguments(lambda n: values[n].tensor), seed), ""
-        except torch.OutOfMemoryError:
+            seed = None if step.seed is None else seeds[step.seed]
+            return step.kind.call(*step.arguments(lambda n: values[n].tensor), seed), ""
+        except Exception as error:
+            return self._failed(step, {n: values[n].tensor for n in step.reads}, seeds, error)
+
+    def _failed(
+        self, step: Step, values: Mapping[int, Any], seeds: Sequence[int], error: Exception
+    ) -> tuple[Sequence[Any], str]:
+        """What stands for the results of a step that failed on private values, and why it did; raises other errors."""
+        kind = step.kind
+        if isinstance(error, torch.OutOfMemoryError):
             raise FailedError("the owner's device has not enough memory for this plan") from None
-        except (MemoryError, torch.AcceleratorError):  # after the second no operation on that GPU works in this process
-            raise
-        except Exception as error:  # whatever it is: that it failed may tell of values
-            why = _failure(kind, error)
+        if isinstance(error, MemoryError | torch.AcceleratorError):  # after the second no operation on that GPU works here
+            raise error
+        why = _failure(kind, error)  # whatever it is: that it failed may tell of values
         if not kind.private:
-            raise FailedError(why)
-        public = self._public_failure(step, values, seed)
+            raise FailedError(why) from None
+        public = self._public_failure(step, values, None if step.seed is None else seeds[step.seed])
         if public:
-            raise FailedError(public)
+            raise FailedError(public) from None
         return [None if spec is None else _nothing(spec, self.device) for spec in kind.outs], why
 
-    def _public_failure(self, step: Step, values: Mapping[int, Held], seed: int | None) -> str:
+    def _public_failure(self, step: Step, values: Mapping[int, Any], seed: int | None) -> str:
         """Why a step fails whatever the private values are; empty where it need not.
 
         It fails so on all zeros and on all ones in their place: because torch has no such code for these types, or because of a
@@ -414,8 +429,8 @@ class Runner:
         why = ""
         for number in (0, 1):
             tame = {
-                n: held.tensor if (held := values[n]).spec.label.kind == "public" else held.spec.filled(number, self.device)
-                for n in step.reads
+                n: values[n] if spec.label.kind == "public" else spec.filled(number, self.device)
+                for n, spec in zip(step.reads, kind.read, strict=True)
             }
             try:
                 kind.call(*step.arguments(tame.__getitem__), seed)
@@ -488,7 +503,7 @@ class Runner:
         held = self._get(number)
         if not private and held.spec.label.kind != "public":
             raise PrivateValueError(ways_out(held.spec.label))
-        if held.tensor is None or held.why:
+        if held.tensor is None or (private and held.why):
             raise FailedError(held.why)
         if not private:
             self._check_tried(number)
@@ -577,6 +592,20 @@ def ways_out(label: Label) -> str:
         "clamp it and sum or average over the records, then x.clamp(0, 1).mean(0).release(epsilon=…) leaves under noise"
     )  # fmt: skip
     return f"this value is {label}; {noise}, and x.request(reason=…) asks the owner for the exact value"
+
+
+def _inherit(step: Step, whys: dict[int, str], filled: dict[int, int]) -> None:
+    """Note of what a step makes, but for what is public, that what it reads is lost, or has entries that were filled."""
+    why = next((whys[n] for n in step.reads if n in whys), "")
+    count = sum(filled.get(n, 0) for n in step.reads)
+    for number, spec in zip(step.outs, step.kind.outs, strict=True):
+        if number is not None and spec is not None:
+            if spec.label.kind == "public":
+                whys.pop(number, None)
+            elif why:
+                whys.setdefault(number, why)
+            if count and spec.label.kind != "public":
+                filled[number] = count
 
 
 def _failure(kind: Kind, error: Exception) -> str:

@@ -2,8 +2,9 @@
 
 Whether an operation failed on private values would be an exact bit about them, as often as one likes. So a place out of range
 gives NaN (whole numbers: 0), and a whole number divided by 0 gives 0; `grid` counts NaN at the lower bound. Division by -1 is
-never asked of the processor, which traps on the least whole number of 32 or 64 bits: that would end the process. Where public
-values alone decide, the analyst sees torch's error.
+never asked of the processor, which traps on the least whole number of 32 or 64 bits: that would end the process. Nor does a
+value decide how long an operation takes without bound: zeta functions count up from it, so below -1000 they are NaN. Where
+public values alone decide, the analyst sees torch's error.
 
 Sound because each entry of a result is a function of the entries at its place: what is filled in for one record depends on that
 record alone. `tests/attacks/test_failures.py` looks for operations that fail and are not here.
@@ -35,21 +36,59 @@ class Results(list[Any]):
     filled = 0
 
 
-def is_made(op: str) -> bool:
-    """Whether an operation is made total here."""
-    return ops.packet(op) in _DIVISIONS or ops.packet(op) == "embedding"
+LEAST = -1000  # below, a zeta function takes a turn for each whole number up to 9
+_OTHERS = frozenset("embedding lcm avg_pool2d avg_pool3d special_zeta polygamma".split())
+
+
+def is_made(op: str, given: Mapping[str, Any]) -> bool:
+    """Whether an operation is made total here, for arguments that look so: most of these fail on whole numbers alone."""
+    name = ops.packet(op)
+    if name in _OTHERS:
+        return name not in ("avg_pool2d", "avg_pool3d") or given.get("divisor_override") == -1
+    whole = all(not a.dtype.is_floating_point and not a.dtype.is_complex for a in given.values() if hasattr(a, "dtype"))
+    return name in _DIVISIONS and whole and (name != "div" or given.get("rounding_mode") is not None)
 
 
 def made(op: str, call: Call, arguments: Sequence[str], private: frozenset[str]) -> Call:
-    """``call`` of an operation (see `is_made`), without failures that its ``private`` arguments decide about."""
+    """``call`` of an operation that `is_made` names, without failures that its ``private`` arguments decide about."""
 
     def total(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         given = {**dict(zip(arguments, args, strict=False)), **kwargs}
-        if ops.packet(op) == "embedding":
+        name = ops.packet(op)
+        if name == "embedding":
             return _embedded(given, call, kwargs, seed) if "indices" in private else call(args, kwargs, seed)
+        if name == "lcm":
+            return [_multiple(given["self"], given["other"])]
+        if name in ("avg_pool2d", "avg_pool3d"):
+            return _pooled(given, call, seed)
+        if name in ("special_zeta", "polygamma"):
+            return _counted("self" if name == "polygamma" else "other", given, call, seed)
         return _divided(op, given, private) or call(args, kwargs, seed)
 
     return total
+
+
+def _multiple(a: Tensor, b: Tensor) -> Tensor:
+    """The least common multiple; a divisor of the least whole number can come out as -1."""
+    divisor = torch.gcd(a, b)
+    divisor = torch.where((divisor == 0) | (divisor == -1), torch.ones_like(divisor), divisor)
+    return (torch.div(a, divisor, rounding_mode="trunc") * b).abs()
+
+
+def _pooled(given: Mapping[str, Any], call: Call, seed: int | None) -> Sequence[Any]:
+    """Averages of whole numbers by a divisor of -1: those by 1, turned."""
+    turned = given.get("divisor_override") == -1 and not given["self"].is_floating_point()
+    out = call([], {**given, "divisor_override": 1} if turned else dict(given), seed)
+    return [-t for t in out] if turned else out
+
+
+def _counted(name: str, given: Mapping[str, Any], call: Call, seed: int | None) -> Sequence[Any]:
+    """A zeta function, NaN where it would count up from far below 0."""
+    start = given[name]
+    if not isinstance(start, Tensor):
+        return call([], dict(given), seed)  # a number, which is public
+    far = start < LEAST
+    return [torch.where(far, math.nan, t) for t in call([], {**given, name: torch.where(far, 1, start)}, seed)]
 
 
 def _embedded(given: Mapping[str, Any], call: Call, kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:

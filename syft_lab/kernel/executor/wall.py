@@ -22,7 +22,7 @@ from syft_lab.kernel.executor import pipe, plans
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Frames, Host
 
-TRY_SECONDS, BOOT_SECONDS = 120.0, 120.0
+TRY_SECONDS, BOOT_SECONDS = 600.0, 120.0
 MAX_VERDICTS = 100_000
 
 
@@ -66,24 +66,27 @@ class Wall:
                 if name not in self._verdicts:  # nobody tried it meanwhile
                     if len(self._verdicts) >= MAX_VERDICTS:
                         self._verdicts.clear()
-                    self._verdicts[name] = self._tried(claim)
+                    why, lasts = self._tried(claim)
+                    if not lasts:
+                        return why
+                    self._verdicts[name] = why
         return self._verdicts.get(name, "it was not tried")
 
-    def _tried(self, claim: bytes) -> str:
-        """What a trial says. A process that was lost in the meantime, for another reason perhaps, is begun anew once."""
+    def _tried(self, claim: bytes) -> tuple[str, bool]:
+        """What a trial says, and whether that lasts. A process that was lost since is begun anew."""
         for fresh in (self._host is None, True):
             if self._host is None:
                 self._host = self._start()
             try:
                 (why,), _ = self._host.call("try", {}, [claim])
-                return str(why)
+                return str(why), True
             except StalePointerError as error:
                 self._end()
                 if fresh:
-                    return f"the process that tried it ended ({error})"
+                    return f"the process that tried it ended ({error})", False
             except LabError as error:  # too little memory, say: another time it may do
                 raise FailedError(f"what this value's label rests on could not be tried, so it stays: {error}") from None
-        return "it was not tried"
+        return "it was not tried", False
 
 
 class Apart:
@@ -91,7 +94,7 @@ class Apart:
 
     def __init__(self) -> None:
         self._sock, theirs = socket.socketpair()
-        self._sock.settimeout(BOOT_SECONDS)
+        self._sock.settimeout(BOOT_SECONDS + TRY_SECONDS)
         command = [sys.executable, "-m", "syft_lab.kernel.executor.wall", str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
