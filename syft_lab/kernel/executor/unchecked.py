@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, broadcast_shapes
 
+from syft_lab.ops import LOSSES
+
 Shape = tuple[int, ...]
 Given = Mapping[str, Any]  # arguments by name; what has a shape is a tensor, or how one looks
 Pair = tuple[Any, Any]  # what must be equal
@@ -28,6 +30,8 @@ def sizes(name: str, given: Given) -> None:
     """Raises ValueError where arguments of an operation don't belong together."""
     if name.startswith("as_strided") and "backward" not in name:
         _inside(name, given)
+    if name in LOSSES and name.endswith("_backward") and not given["self"].dtype.is_floating_point:
+        raise ValueError(f"{name} of whole numbers: they have no gradient")  # and a divisor would be cut to 0, which traps
     rule = _SIZES.get(name)
     if rule is not None:
         for found, due in rule(given):
