@@ -73,6 +73,10 @@ class Known(Protocol):
         """Its label."""
 
     @property
+    def dtype(self) -> Any:
+        """Its entries' type."""
+
+    @property
     def boolean(self) -> bool:
         """Whether its entries are true or false."""
 
@@ -223,6 +227,8 @@ def _pointwise(step: _Step) -> Label | None:
     private = [t for t in step.given if t.label.kind != "public"]
     if any(t.label.kind == "aggregate" for t in private):
         return _scaled(step)
+    if step.name == "lerp" and step.out.dtype.is_complex:  # torch 2.13 takes a record's formula from the weight beside it
+        return None
     label = _together(_placed(t, step.out) for t in private)
     return None if label is None else replace(label, bounds=_bounds(step))
 

@@ -114,12 +114,13 @@ def _by_number(step: Step, specs: Sequence[Spec]) -> bool | None:
     """Whether each entry comes from the record at its place, or from no record; None where record numbers don't tell.
 
     What only moves entries is run on the numbers of the records that they are of. What torch itself calls pointwise, and fails
-    on no value, has its arguments broadcast as it does.
+    on no value, has its arguments broadcast as it does; not of complex numbers, whose vectors torch once mixed (`lerp`).
     """
     name = ops.packet(step.kind.op)
     if step.kind.func is None:
         return None
     pointwise = torch.Tag.pointwise in step.kind.func.tags and name in ops.POINTWISE and not step.kind.total
+    pointwise = pointwise and not any(s.dtype.is_complex for s in (*specs, *step.kind.outs) if s is not None)
     if any(s.label.kind not in ("rows", "public") for s in specs) or not (name in MOVES or pointwise):
         return None
     _perturb(BYTES[0])
