@@ -325,7 +325,7 @@ def _sum(step: _Step) -> Label | None:
     if label.axis not in dims:
         after = None if bounds is None else bounds if mean else (bounds[0] * within, bounds[1] * within)
         return _without(label, () if step.named.get("keepdim") else dims, after)
-    if bounds is None or 0 in x.shape:
+    if bounds is None or 0 in x.shape or x.dtype.is_complex:  # the grid is of real numbers
         return None
     width, outs, count = bounds[1] - bounds[0], math.prod(step.out.shape), within * x.shape[label.axis]
     one = label.k * within * width / (count if mean else 1)
