@@ -10,6 +10,7 @@ is a result. Prints a line of JSON for each that fails, is lost, or fills entrie
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import functools
 import itertools
 import json
@@ -215,6 +216,7 @@ def in_children(names, work):
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            faulthandler.disable()  # pytest's, which has a copy of the real stderr
             try:
                 for name in left:
                     os.write(out, (json.dumps({"begun": name}) + "\n").encode())

@@ -138,8 +138,6 @@ def test_what_ends_the_process_is_refused_or_made_whole():
     assert tape.held(
         aten.avg_pool2d(big.reshape(3, 1, 1, 1), [1, 1], [1, 1], [0, 0], False, True, -1)
     ).tensor.flatten().tolist()[1:] == [-3, -7]
-    with pytest.raises(errors.UsageError, match="no gradient"):
-        aten.smooth_l1_loss_backward(big, big, big, 1, 0.5)
     number = tape.new().number
     plan = Plan.of([Node("aten.smooth_l1_loss_backward.default", (Ref(0), Ref(0), Ref(0), 1, 0.5), {}, (1,))], [0], [1])
     assert "no gradient" in tape.run(plan, [big.current.number], [number])["lost"]
@@ -194,7 +192,7 @@ def test_reasons_of_types_and_of_public_values_are_told_and_are_the_same_for_bot
         told.append((tape.flush()["lost"], kept.shape))
     assert [words for words, _ in told] == [
         "aten.mm.default failed: \"addmm_impl_cpu_\" not implemented for 'Bool'",
-        "aten.index_select.default failed: index out of range in self",
+        "aten.index_select.default failed: INDICES element is out of DATA bounds, id=7 axis_dim=2",
         "aten.floor_divide.default failed: ZeroDivisionError",
     ]
 
@@ -221,7 +219,7 @@ ASKED = {
     "chosen": lambda x, h: torch.ones(4).gather(0, (x[:, 0] * 6).long()).get(),
     "chosen, and noise": lambda x, h: torch.ones(4).gather(0, (x[:, 0] * 6).long()).release(epsilon=0.5).value,
     "shape of what was chosen": lambda x, h: torch.zeros_like(torch.ones(4).gather(0, (x[:, 0] * 6).long())).get().sum(),
-    "asked for": lambda x, h: torch.ones(4).gather(0, (x[:, 0] * 6).long()).request(reason="a study").state,
+    "asked for": lambda x, h: torch.ones(4).gather(0, (x[:, 0] * 6).long()).request(reason="a study") and [r.state for r in h.requests],
     "least by -1": lambda x, h: torch.div(torch.where(x > 0.6, -(2**63), 1), -1, rounding_mode="trunc").clamp(0, 1).sum(0).release(epsilon=0.5).value.shape,
     "loss": lambda x, h: F.binary_cross_entropy(x * 1.5, torch.ones(30, 3)).get(),
     "each": lambda x, h: lab.each(lambda r: torch.ones(4).gather(0, (r * 6).long()))(x).clamp(0, 1).mean(0).release(epsilon=0.5).value.shape,
