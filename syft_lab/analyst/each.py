@@ -38,11 +38,11 @@ def each(function: Callable[..., Any], in_dims: int | tuple[int | None, ...] | N
     """
 
     @functools.wraps(function)
-    def run(*args: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
         dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
         if len(dims) != len(args) or any(d not in (0, None) or d is False for d in dims):
             raise UsageError("in_dims has a 0 (records along the first axis) or None (the same for all) for each argument")
-        return _run(function, args, dims)
+        return _run(functools.partial(function, **kwargs) if kwargs else function, args, dims)
 
     return run
 
@@ -84,6 +84,9 @@ def _run(function: Callable[..., Any], args: Sequence[Any], dims: Sequence[int |
         raise RefusedOpError(
             "what runs for each record draws random numbers, for which none has a seed; draw before, and pass it"
         )
+    if any("as_strided" in node.op for node in body.nodes):
+        raise RefusedOpError("what runs for each record goes by places in memory (it writes into a part of a tensor, or uses "
+                             "as_strided), and a record has none; build the result with torch.stack, cat or where")  # fmt: skip
     specs = of_each([spec for _, spec in inputs], places, made)
     values = session.append(EACH, [Body(body), places, [value.ref for value, _ in inputs]], {}, len(specs))
     told = iter([session.make(spec, value) for spec, value in zip(specs, values, strict=True)])

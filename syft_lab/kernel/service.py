@@ -457,6 +457,8 @@ class Service:
                 analyst, message.request, lambda partners: partners.ask(analyst, seat, message), "a part of a value"
             )
         found, _ = seat.call("describe", {"value": message.value})
+        if found["label"]["kind"] == "public" and found["lost"]:  # for public reasons
+            raise FailedError(found["lost"])
         if found["label"]["kind"] == "public":
             raise UsageError("this value is public: x.get() brings it back")
         size = math.prod(found["shape"]) * 8

@@ -315,6 +315,8 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
         call = unchecked.looked(ops.packet(node.op), arguments, call)
     if device.type == "cuda":
         call = gpu.fitted(node.op, func, call, device)
+    if ops.packet(node.op) in total.INFO:
+        call = total.informed(ops.packet(node.op), call)
     given = {**dict(zip(arguments, specs, strict=False)), **named}
     made_total = total.is_made(node.op, given)
     if made_total:

@@ -517,6 +517,8 @@ class Runner:
     def aggregate(self, number: int) -> dict[str, Any]:
         """The integers of an aggregate and what one person moves them by, for a release under noise."""
         held = self._get(number)
+        if held.tensor is None:
+            raise FailedError(held.why)
         if held.spec.label.kind != "aggregate" or held.grid is None:
             raise PrivateValueError(f"only an aggregate can be released under noise, and this is {held.spec.label}; clamp, "
                                     "then sum or mean over the records: x.clamp(0, 1).mean(0).release(epsilon=…)")  # fmt: skip

@@ -30,6 +30,11 @@ _DIVISIONS = {
 }  # fmt: skip
 
 
+# Of a matrix that has no such form they give something that looks like one, and a number beside that says so.
+INFO = {"linalg_cholesky_ex": 1, "linalg_inv_ex": 1, "linalg_solve_ex": 1, "_linalg_solve_ex": 3, "linalg_lu_factor_ex": 2,
+        "linalg_ldl_factor_ex": 2}  # fmt: skip
+
+
 class Results(list[Any]):
     """Results of an operation; ``filled`` of their entries had no value of their own."""
 
@@ -66,6 +71,21 @@ def made(op: str, call: Call, arguments: Sequence[str], private: frozenset[str])
         return _divided(op, given, private) or call(args, kwargs, seed)
 
     return total
+
+
+def informed(name: str, call: Call) -> Call:
+    """``call`` of an operation of `INFO`, with NaN in place of what a matrix does not have."""
+
+    def whole(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        results = list(call(args, kwargs, seed))
+        failed = results[INFO[name]] != 0
+        for i, t in enumerate(results):
+            if t.is_floating_point() or t.is_complex():
+                where = failed.reshape(*failed.shape, *[1] * (t.dim() - failed.dim()))
+                results[i] = torch.where(where, math.nan, t)
+        return results
+
+    return whole
 
 
 def _multiple(a: Tensor, b: Tensor) -> Tensor:
