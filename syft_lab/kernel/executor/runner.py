@@ -428,14 +428,17 @@ class Runner:
         apart = any(spec is not None and spec.label.kind in ("rows", "aggregate") for spec in kind.outs)
         why = ""
         for number in (0, 1):
-            tame = {
-                n: values[n] if spec.label.kind == "public" else spec.filled(number, self.device)
-                for n, spec in zip(step.reads, kind.read, strict=True)
-            }
-            try:
+            try:  # of one number each, for copies would take memory, and that might be told by what there is too little of
+                tame = {
+                    n: values[n] if spec.label.kind == "public"
+                    else torch.full((), number, dtype=spec.dtype, device=self.device).expand(spec.shape)
+                    for n, spec in zip(step.reads, kind.read, strict=True)
+                }  # fmt: skip
                 kind.call(*step.arguments(tame.__getitem__), seed)
                 return ""
-            except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+            except (MemoryError, torch.OutOfMemoryError):
+                return ""
+            except torch.AcceleratorError:
                 raise
             except Exception as error:
                 if not apart and not isinstance(error, NotImplementedError) and " not implemented for '" not in str(error):

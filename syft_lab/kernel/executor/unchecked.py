@@ -30,6 +30,8 @@ def sizes(name: str, given: Given) -> None:
     """Raises ValueError where arguments of an operation don't belong together."""
     if name.startswith("as_strided") and "backward" not in name:
         _inside(name, given)
+    if name in _FULL and any(0 in _shape(given, n) for n, v in given.items() if hasattr(v, "shape")):
+        raise ValueError(f"{name} of tensors without entries: torch's code divides by their number, or reads before them")
     if name in LOSSES and name.endswith("_backward") and not given["self"].dtype.is_floating_point:
         raise ValueError(f"{name} of whole numbers: they have no gradient")  # and a divisor would be cut to 0, which traps
     rule = _SIZES.get(name)
@@ -167,6 +169,10 @@ def _half(given: Given) -> Iterator[Pair]:
     yield _shape(given, "grad_output"), tuple(of)
 
 
+_FULL = frozenset(
+    "_pdist_backward _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward "
+    "_weight_norm_interface _weight_norm_interface_backward".split()
+)
 _RUNNING = ("weight", "bias", "running_mean", "running_var")
 _SIZES: dict[str, Callable[[Given], Iterator[Pair]]] = {
     **dict.fromkeys(("_native_batch_norm_legit", "_native_batch_norm_legit_functional",
