@@ -45,6 +45,7 @@ from syft_lab.spec import DTYPES, Spec, as_bytes, decoded
 MAX_VALUES, MAX_HISTORY, PLANS = 200_000, 20_000, 256
 FLOPS_A_SECOND = {"cpu": 2e9, "cuda": 1e12}  # what the slowest do on large operations
 LINES, COMPILED, RUNS, SETS = 400, 64, 1024, 4096
+SMALL = 1 << 20
 TRIAL = 1  # the version of what `trial` tries
 NOTHING: frozenset[Kind] = frozenset()
 
@@ -428,9 +429,10 @@ class Runner:
         apart = any(spec is not None and spec.label.kind in ("rows", "aggregate") for spec in kind.outs)
         why = ""
         for number in (0, 1):
-            try:  # of one number each, for copies would take memory, and that might be told by what there is too little of
+            try:  # large ones of one number each, for copies would take memory, and that there is too little of it might be told
                 tame = {
                     n: values[n] if spec.label.kind == "public"
+                    else spec.filled(number, self.device) if spec.nbytes <= SMALL
                     else torch.full((), number, dtype=spec.dtype, device=self.device).expand(spec.shape)
                     for n, spec in zip(step.reads, kind.read, strict=True)
                 }  # fmt: skip
