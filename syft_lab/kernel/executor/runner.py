@@ -429,7 +429,7 @@ class Runner:
         apart = any(spec is not None and spec.label.kind in ("rows", "aggregate") for spec in kind.outs)
         why = ""
         for number in (0, 1):
-            try:  # large ones of one number each, for copies would take memory, and that there is too little of it might be told
+            try:  # large ones of one number each: copies would take memory, and too little of it might be told
                 tame = {
                     n: values[n] if spec.label.kind == "public"
                     else spec.filled(number, self.device) if spec.nbytes <= SMALL
