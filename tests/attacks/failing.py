@@ -1,10 +1,10 @@
 """Operations on values that torch fails on: which there are, what a runner does, and what an analyst sees of two neighbours.
 
-    python -m tests.attacks.failing [--identity] [operation …]
+    python -m tests.attacks.failing [--identity | --values] [operation …]
 
 Runs every overload that has a rule of labels on wild private records, in forked children, so that one which ends the process
 is a result. Prints a line of JSON for each that fails, is lost, or fills entries where it should not, and last how many were tried.
-``--identity`` leaves `total` out, as if it were not there.
+``--identity`` leaves `total` out, as if it were not there. ``--values`` prints instead, of all `candidates`, which fail on values.
 """
 
 from __future__ import annotations
@@ -241,6 +241,9 @@ def main():
 
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if "--values" in sys.argv:
+        print(json.dumps(fail_on_values(candidates())), flush=True)
+        return
     if "--identity" in sys.argv:
         compiled.total.made = lambda op, call, arguments, private: call
     wanted = [a for a in sys.argv[1:] if not a.startswith("-")]

@@ -1,11 +1,11 @@
 """Runs operations as an owner does, on public inputs, while the C library fills fresh and freed memory with a pattern.
 
-    python -m tests.attacks.unwritten [operation …]
+    python -m tests.attacks.unwritten [--zeroed | --laid_out] [operation …]
 
 Calls are those of torch's samples (`memory.calls`), some by hand, and variants of them: all zeros, NaN, another dtype, a
 length of 0. Each runs in memory full of one byte, then of another. Prints lines of JSON: an operation whose public outputs
 differ between the two, or hold the pattern, or that ended the process (``empty``: while lengths of 0 were tried too), and
-last the operations whose outputs were compared.
+last the operations whose outputs were compared. An option leaves out that defence of the owner's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from syft_lab import ops, plans
 from syft_lab.errors import LabError
-from syft_lab.kernel.executor import trial
+from syft_lab.kernel.executor import compiled, trial
 from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
 from syft_lab.plans import Mark, Node, Plan, Ref
@@ -187,7 +187,7 @@ def by_hand():
     x, y, c, n = torch.rand(3, 4), torch.rand(3, 4), torch.randn(3, 4, dtype=torch.complex64), torch.tensor([2, 0, 1])
     square, image, lstm = torch.rand(4, 4), torch.rand(1, 3, 4, 4), torch.rand(3, 16)
     gates = torch.rand(3, 12)
-    q = torch.rand(1, 2, 5, 8)
+    q, gaps = torch.rand(1, 2, 5, 8), torch.zeros(100).as_strided((2,), (99,))
     yield from [(getattr(aten, name).default, [x], {}) for name in (
         "absolute conj_physical detach_copy imag isfinite lift linalg_solve_ex negative positive real relu6 resolve_conj resolve_neg "
         "selu square zero argsort _conj _neg_view".split() ) if name not in ("imag", "linalg_solve_ex", "_conj")]  # fmt: skip
@@ -213,9 +213,11 @@ def by_hand():
         (aten._native_batch_norm_legit_no_training.default, [image, None, None, torch.rand(3), torch.rand(3), 0.1, 1e-5]), (aten._native_batch_norm_legit.no_stats, [image, None, None, True, 0.1, 1e-5]),
         (aten.native_layer_norm.default, [torch.rand(3, 0), [0], None, None, 1e-5]), (aten.native_group_norm.default, [torch.rand(2, 4, 0), None, None, 2, 4, 0, 2, 1e-5]), (aten.native_group_norm.default, [torch.rand(2, 4, 3), None, None, 2, 4, 3, 2, 1e-5]),
         (aten.mm.default, [torch.rand(3, 0), torch.rand(0, 4)]), (aten.bmm.default, [torch.rand(2, 3, 0), torch.rand(2, 0, 4)]), (aten.addmm.default, [x, torch.rand(3, 0), torch.rand(0, 4)]), (aten.mv.default, [torch.rand(3, 0), torch.rand(0)]),
-        (aten.addmv.default, [x[:, 0], torch.rand(3, 0), torch.rand(0)]), (aten.baddbmm.default, [torch.rand(2, 3, 4), torch.rand(2, 3, 0), torch.rand(2, 0, 4)]), (aten._cdist_forward.default, [torch.rand(3, 0), torch.rand(4, 0), 2.0, None]),
+        (aten.addmv.default, [x[:, 0], torch.rand(3, 0), torch.rand(0)]), (aten.baddbmm.default, [torch.rand(2, 3, 4), torch.rand(2, 3, 0), torch.rand(2, 0, 4)]), (aten._cdist_forward.default, [torch.rand(3, 0), torch.rand(4, 0), 2.0, None]), (aten._pdist_backward.default, [torch.rand(3), torch.rand(3, 4), 2.0, torch.rand(3)]),
         (aten.dot.default, [torch.rand(0), torch.rand(0)]), (aten.linalg_lu.default, [torch.rand(5, 3)]), (aten.linalg_lu_factor_ex.default, [torch.zeros(3, 3)]), (aten.new_empty_strided.default, [x.to(torch.complex64), [2, 3], [50, 9]]),
-        (aten.as_strided.default, [x, [2, 2], [5, 2], 1]), (aten.as_strided_copy.default, [x, [2, 2], [5, 2], 1]), (aten.as_strided_scatter.default, [x, torch.rand(2, 2), [2, 2], [5, 2], 1]), (aten.resolve_neg.default, [x]),
+        (aten.as_strided.default, [x, [2, 2], [5, 2], 1]), (aten.as_strided_copy.default, [x, [2, 2], [5, 2], 1]), (aten.as_strided_scatter.default, [x, torch.rand(2, 2), [2, 2], [5, 2], 1]),
+        (aten.as_strided_scatter.default, [gaps, torch.ones(2), [2], [99]]), (aten.copy.default, [gaps, torch.ones(2)]), (aten.select_scatter.default, [gaps, torch.tensor(1.0), 0, 1]),
+        (aten.resolve_neg.default, [x]),
     )]  # fmt: skip
     yield from [(func, args, {}) for func, args in (
         (aten.cauchy.default, [x]), (aten.exponential.default, [x]), (aten.geometric.default, [x, 0.5]), (aten.log_normal.default, [x]), (aten.native_dropout.default, [x, 0.5, True]), (aten.normal_functional.default, [x]),
@@ -251,10 +253,29 @@ def tried(name, kept, empty):
     return came, wrong
 
 
+def planted(name):
+    """Leave out zeros in memory that nobody filled (``zeroed``), or only those between entries (``laid_out``)."""
+    real = compiled._caller
+
+    def careless(op, func, random, specs, outs, device):
+        plain = ops.packet(op).startswith(("empty", "new_empty"))
+        return (lambda args, kwargs, seed: (func(*args, **kwargs),)) if plain else real(op, func, random, specs, outs, device)
+
+    def loose(tensor, spec):
+        return torch.empty_strided(spec.shape, spec.stride, dtype=tensor.dtype).copy_(tensor)
+
+    if name == "zeroed":
+        compiled._caller = careless
+    else:
+        compiled.laid_out = loose
+
+
 def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    calls = named_calls(set(sys.argv[1:]))
+    for option in [a for a in sys.argv if a in ("--zeroed", "--laid_out")]:
+        planted(option[2:])
+    calls = named_calls({a for a in sys.argv[1:] if not a.startswith("-")})
     left, names = [(name, True) for name in calls], set()
     while left:  # in a child, and after one that died in another
         seen, out = os.pipe()
