@@ -73,6 +73,8 @@ class Calls(TorchDispatchMode):
 def calls():
     """What torch's samples call, forward and backward."""
     found = Calls()
+    with found:
+        by_hand()
     for op in op_db:
         dtypes = op.supported_dtypes("cpu")
         kind = next((d for d in (torch.float32, torch.int64) if d in dtypes), None)
@@ -84,8 +86,6 @@ def calls():
                     made = op(sample.input, *sample.args, **sample.kwargs)
                     first = next(t for t in tree_leaves(made) if t.requires_grad)
                     first.sum().backward()
-    with found:
-        by_hand()
     return {name: kept for name, kept in found.found.items() if kept}
 
 
@@ -107,6 +107,11 @@ def by_hand():
     aten._native_batch_norm_legit_functional(planes, channels, channels, channels, channels, True, 0.1, 1e-5)
     aten._native_batch_norm_legit.no_stats(planes, channels, channels, True, 0.1, 1e-5)
     places = torch.tensor([0, 2, 1])
+    for scores, classes in (
+        (torch.rand(3, 4, requires_grad=True), places),
+        (torch.rand(2, 3, 4, 5, requires_grad=True), torch.zeros(2, 4, 5).long()),
+    ):
+        F.nll_loss(scores, classes, reduction="none").sum().backward()
     aten.cummaxmin_backward(torch.rand(3), torch.rand(3), places, 0)
     aten._unsafe_index(torch.rand(3, 4), [places])
     aten._unsafe_index_put(torch.rand(3, 4), [places], torch.rand(3, 4), True)
@@ -135,6 +140,13 @@ def variants(args, kwargs):
         elif type(leaf) is int:
             for number in (leaf * 50 + 7, -1, 0):
                 yield tree_unflatten([*leaves[:i], number, *leaves[i + 1 :]], spec)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.dtype in (torch.int64, torch.int32)]
+    for i in places:  # what looks at them with one setting need not with another
+        for j, leaf in enumerate(leaves):
+            for other in (not leaf,) if type(leaf) is bool else {0, 1, 2} - {leaf} if type(leaf) is int else ():
+                for far in (FAR, -FAR):
+                    changed = {i: torch.full_like(leaves[i], far), j: other}
+                    yield tree_unflatten([changed.get(n, leaf) for n, leaf in enumerate(leaves)], spec)
 
 
 def attempt(func, args, kwargs):

@@ -12,12 +12,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import syft_lab as lab
 from syft_lab import errors, ops
-from syft_lab.kernel.executor import runner, total
+from syft_lab.kernel.executor import each, runner, total
 from syft_lab.kernel.executor.runner import Quota
 from syft_lab.labels import Label, rows
-from syft_lab.plans import Node, Plan, Ref
+from syft_lab.plans import EACH, Body, Node, Plan, Ref
 from syft_lab.record import Recorded
-from tests.attacks import failing
+from tests.attacks import failing, unwritten
 from tests.tensors import LocalTape
 
 pytest.importorskip("expecttest", reason="torch's samples need expecttest (the extra `test`)")
@@ -47,12 +47,6 @@ def test_a_planted_fault_torch_is_trusted_to_have_a_result_is_caught():
 
 
 # Two neighbours: torch fails on one of them
-
-
-@pytest.fixture(scope="module")
-def failures():
-    """Calls, and where the operations of the table fail on values."""
-    return failing.candidates(), sweep("--values")[1]
 
 
 def observed(func, leaves, form, place, value, keep):
@@ -99,9 +93,51 @@ def observed(func, leaves, form, place, value, keep):
     return [*told, str(tape.runner.stats()), large.shape]
 
 
+def each_of(func, leaves, form, place, wild):
+    """The operation as a program of one record, for three of them, of which the second has values that torch fails on."""
+    plan, given = unwritten.planned(func, *tree_unflatten(leaves, form))
+    if plan is None or not given:
+        return None
+    at = sum(isinstance(leaf, torch.Tensor) for leaf in leaves[:place])
+    tape = LocalTape()
+    whole = [torch.stack([t, wild if i == at else t, t]) for i, t in enumerate(given)]
+    sent = [tape.asset(t, rows("d v1", 1)).current.number for t in whole]
+    numbers = [tape.new().number for _ in plan.outputs]
+    refs = [Ref(i) for i in range(len(given))]
+    outs = tuple(range(len(given), len(given) + len(numbers)))
+    node = Node(EACH, (Body(plan), [0] * len(given), refs), {}, outs)
+    lost = tape.run(Plan(len(given), (node,), outs), sent, numbers)["lost"]
+    return lost, [tape.runner.space.held[n] for n in numbers]
+
+
+def check_one_record(calls, found):
+    """No operation of one record fails on a value, which would cost the others time."""
+    refused, ran, wrong = [], 0, []
+    for name, (i, j, k, _) in found.items():
+        if ops.is_random(name):
+            continue
+        func, leaves, form, place, wild = failing.at(calls, name, i, j, k)
+        try:
+            made = each_of(func, leaves, form, place, wild)
+        except errors.LabError:
+            made = None
+        if made is None or made[0]:
+            refused.append((ops.packet(name), made and made[0]))
+            continue
+        ran += 1
+        for held in made[1]:
+            if held.why or not torch.equal(held.tensor[0].nan_to_num(), held.tensor[2].nan_to_num()):
+                wrong.append((name, held.why))
+        if not total.is_made(name, {}) and ops.packet(name) not in (*total.INFO, *total._DIVISIONS) and made[1][0].filled != 1:
+            wrong.append((name, made[1][0].filled))
+    assert wrong == []
+    assert ran > 20, refused
+    assert "gather" not in [name for name, _ in refused]
+
+
 @pytest.mark.slow
-def test_whether_an_operation_failed_on_private_values_shows_in_nothing(failures):
-    calls, found = failures
+def test_whether_an_operation_failed_on_private_values_shows_in_nothing(monkeypatch):
+    calls, found = failing.candidates(), sweep("--values")[1]
     names = {ops.packet(name) for name in found}
     print(f"{len(names)} operations fail on values: {' '.join(sorted(names))}")
     assert {
@@ -127,6 +163,23 @@ def test_whether_an_operation_failed_on_private_values_shows_in_nothing(failures
                 apart.append((name, words, next(((a, b) for a, b in zip(one, two, strict=False) if a != b), (one, two))))
     assert apart == []
     assert compared > 2 * 20
+
+    def apart(*args):
+        raise AssertionError("records were asked one by one")
+
+    monkeypatch.setattr(each, "_apart", apart)
+    check_one_record(calls, found)
+
+
+def test_results_of_each_record_have_memory_of_their_own():
+    tape = LocalTape()
+    x = tape.asset(torch.rand(5, 4), rows("d v1", 1))
+    number, other = tape.new().number, tape.new().number
+    body = Plan(1, (Node("aten.view.default", (Ref(0), [2, 2]), {}, (1,)),), (0, 1))
+    plan = Plan(1, (Node(EACH, (Body(body), [0], [Ref(0)]), {}, (1, 2)),), (1, 2))
+    tape.run(plan, [x.current.number], [number, other])
+    places = {tape.runner.space.held[n].tensor.untyped_storage().data_ptr() for n in (x.current.number, number, other)}
+    assert len(places) == 3
 
 
 def test_what_ends_the_process_is_refused_or_made_whole():
@@ -221,6 +274,8 @@ ASKED = {
     "asked for": lambda x, h: torch.ones(4).gather(0, (x[:, 0] * 6).long()).request(reason="a study") and [r.state for r in h.requests],
     "least by -1": lambda x, h: torch.div(torch.where(x > 0.6, -(2**63), 1), -1, rounding_mode="trunc").clamp(0, 1).sum(0).release(epsilon=0.5).value.shape,
     "loss": lambda x, h: F.binary_cross_entropy(x * 1.5, torch.ones(30, 3)).get(),
+    "each that fails on 0 and 1": lambda x, h: torch.zeros_like(lab.each(lambda r: torch.ones(9).gather(0, torch.where((r.amax() > 0.6) | (r == 0).all() | (r == 1).all(), 99, 5).reshape(1)))(x)).get(),
+    "each with others' memory": lambda x, h: torch.zeros_like(lab.each(lambda r: (r, torch.ones(9).gather(0, (r * 12).long())))(x)[0]).get(),
     "each": lambda x, h: lab.each(lambda r: torch.ones(4).gather(0, (r * 6).long()))(x).clamp(0, 1).mean(0).release(epsilon=0.5).value.shape,
 }  # fmt: skip
 

@@ -36,9 +36,15 @@ def test_no_operation_reads_or_writes_next_to_its_arguments():
 
 
 def test_a_planted_fault_torch_is_trusted_is_caught():
-    found, tried = died("--trusting", "native_layer_norm_backward", "max_pool2d_with_indices_backward", "relu")
-    assert found.keys() == {"native_layer_norm_backward", "max_pool2d_with_indices_backward"}
-    assert tried == 3
+    unchecked = {
+        "native_layer_norm_backward",
+        "max_pool2d_with_indices_backward",
+        "embedding_dense_backward",
+        "nll_loss_backward",
+    }
+    found, tried = died("--trusting", *unchecked, "relu")
+    assert found.keys() == unchecked
+    assert tried == 5
 
 
 def test_sizes_and_places_are_the_owners_to_check():

@@ -3,6 +3,7 @@ its size and time estimated, and when each value is used for the last time."""  
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Kind:
     """What is known of an operation on arguments that look so (``read``). ``skeleton`` is its text, with ``%`` for values.
 
     It is empty where arguments may be other floats too. ``total``: torch fails on some values, where the owner does not.
+    ``looks``: some of its public arguments may make it fail whatever the private ones are; ``probe`` finds that out, at less
+    cost than ``call`` where there is a way. ``refusal`` says why it can't work for values of these types, once that is known.
     """
 
     op: str
@@ -40,6 +43,9 @@ class Kind:
     node: Node
     read: tuple[Spec, ...]
     total: bool
+    looks: bool
+    probe: Callable[..., Sequence[Any]]
+    refusal: str | None = None
 
     @cached_property
     def owns(self) -> bool:
@@ -175,7 +181,8 @@ def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compile
         for i, step in enumerate(steps) for j, o in enumerate(step.outs) if o is not None and o in wanted
     }  # fmt: skip
     return Compiled(
-        tuple(steps), peak, flops, len(wanted), count, seeds, any(s.kind.grid for s in steps), any(s.kind.total for s in steps),
+        tuple(steps), peak, flops, len(wanted), count, seeds, any(s.kind.grid for s in steps),
+        any(s.kind.total or s.kind.looks for s in steps),
         placed, _behind(steps, specs, placed),
     )  # fmt: skip
 
@@ -311,12 +318,12 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
     random = ops.is_random(node.op)
     floats = any(type(a) is float for a in (*node.args, *node.kwargs.values()))
     call = _caller(node.op, func, random, specs, outs, device)
-    if ops.packet(node.op) in unchecked.PLANES:
+    if ops.packet(node.op) in unchecked.PLACES:
         call = unchecked.looked(ops.packet(node.op), arguments, call)
     if device.type == "cuda":
         call = gpu.fitted(node.op, func, call, device)
     if ops.packet(node.op) in total.INFO:
-        call = total.informed(ops.packet(node.op), call)
+        call = total.informed(ops.packet(node.op), arguments, call)
     given = {**dict(zip(arguments, specs, strict=False)), **named}
     made_total = total.is_made(node.op, given)
     if made_total:
@@ -324,7 +331,7 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
     return Kind(
         node.op, func, tuple(outs), _flops(node.op, read, outs), size, random, any(s.label.kind != "public" for s in read),
         any(o is not None and o.label.kind == "aggregate" for o in outs),
-        "" if loose and floats else _skeleton(node), call, node, tuple(read), made_total,
+        "" if loose and floats else _skeleton(node), call, node, tuple(read), made_total, _looks(node.op, read, outs), call,
     )  # fmt: skip
 
 
@@ -350,18 +357,28 @@ def _each(node: Node, known: Callable[[int], Spec], device: torch.device) -> Kin
     outs = of_each(read, flags, [looks_of[number] for number in body.plan.outputs])
     count = next(spec.shape[0] for spec, flag in zip(read, flags, strict=True) if flag == 0)
 
+    names = [[a.name for a in step.kind.func._schema.arguments] for step in ready.steps]
+    failures: list[torch.Tensor] = []
+    calls = [total.guarded(step.kind.op, names[i], step.kind.call, failures) for i, step in enumerate(ready.steps)]
+
     def program(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The results, and whether torch would have failed on a value."""
+        failures.clear()
         held = dict(enumerate(values))
-        for step in ready.steps:
-            for number, value in zip(step.outs, step.kind.call(*step.arguments(held.__getitem__), None), strict=True):
+        for step, call in zip(ready.steps, calls, strict=True):
+            for number, value in zip(step.outs, call(*step.arguments(held.__getitem__), None), strict=True):
                 if number is not None:
                     held[number] = value
-        return tuple([held[number] for number in body.plan.outputs])
+        failed = functools.reduce(torch.logical_or, failures, values[0].new_zeros((), dtype=torch.bool))
+        return (*[held[number] for number in body.plan.outputs], failed)
 
-    run = each.mapped(program, flags)
+    run, one = each.mapped(program, flags)
 
     def call(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
         return run(*args[2])
+
+    def probe(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        return one(*args[2])
 
     size = sum(o.nbytes for o in outs) + count * ready.bytes
     private = any(s.label.kind != "public" for s in read)
@@ -379,7 +396,16 @@ def _each(node: Node, known: Callable[[int], Spec], device: torch.device) -> Kin
         node,
         tuple(read),
         True,
+        private,
+        probe,
     )
+
+
+def _looks(op: str, read: Sequence[Spec], outs: Sequence[Spec | None]) -> bool:
+    """Whether a record's result exists or not by the public arguments alone, which torch looks at."""
+    kept = any(s is not None and s.label.kind in ("rows", "aggregate") for s in outs)
+    both = {s.label.kind == "public" for s in read} == {True, False}
+    return kept and both and ops.packet(op) in total.LOOKED_AT
 
 
 def _private(arg: Any) -> bool:

@@ -109,6 +109,7 @@ class Runner:
         self._flat: tuple[Held, torch.Tensor] | None = None  # what goes out just now
         self._sets: dict[frozenset[Kind], frozenset[Kind]] = {}  # what values have behind them, each set once
         self._tried: set[bytes] = set()  # claims that held
+        self._refusals: OrderedDict[Any, str] = OrderedDict()
         if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
             raise StateError(f"this owner's machine has no {device} that torch can use")
 
@@ -311,10 +312,12 @@ class Runner:
         with torch.no_grad():
             for step in plan.steps:
                 kind = step.kind
+                if kind.private and kind.refusal != "":
+                    self._check_refusal(step, values, {})  # with no public values to look at: `Kind.looks`
                 try:
                     found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
                 except Exception as error:
-                    found, why = self._failed(step, values, seeds, error)
+                    found, why = self._failed(step, error)
                     whys.update((n, why) for n in step.outs if n is not None)
                 for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
                     if number is not None and spec is not None:
@@ -396,15 +399,16 @@ class Runner:
 
     def _called(self, step: Step, values: Mapping[int, Held], seeds: Sequence[int]) -> tuple[Sequence[Any], str]:
         """Results of a step, and why they are none, which is the owner's to know; raises FailedError for public reasons."""
+        if step.kind.private:
+            there = {n: values[n] for n in step.reads}
+            self._check_refusal(step, {n: v.tensor for n, v in there.items()}, {n: v.made.at for n, v in there.items()})
         try:
             seed = None if step.seed is None else seeds[step.seed]
             return step.kind.call(*step.arguments(lambda n: values[n].tensor), seed), ""
         except Exception as error:
-            return self._failed(step, {n: values[n].tensor for n in step.reads}, seeds, error)
+            return self._failed(step, error)
 
-    def _failed(
-        self, step: Step, values: Mapping[int, Any], seeds: Sequence[int], error: Exception
-    ) -> tuple[Sequence[Any], str]:
+    def _failed(self, step: Step, error: Exception) -> tuple[Sequence[Any], str]:
         """What stands for the results of a step that failed on private values, and why it did; raises other errors."""
         kind = step.kind
         if isinstance(error, torch.OutOfMemoryError):
@@ -414,29 +418,44 @@ class Runner:
         why = _failure(kind, error)  # whatever it is: that it failed may tell of values
         if not kind.private:
             raise FailedError(why) from None
-        public = self._public_failure(step, values, None if step.seed is None else seeds[step.seed])
-        if public:
-            raise FailedError(public) from None
         return [None if spec is None else _nothing(spec, self.device) for spec in kind.outs], why
 
-    def _public_failure(self, step: Step, values: Mapping[int, Any], seed: int | None) -> str:
-        """Why a step fails whatever the private values are; empty where it need not.
+    def _check_refusal(self, step: Step, values: Mapping[int, Any], made: Mapping[int, Any]) -> None:
+        """Raises FailedError where a step would fail whatever the private values are: before it meets them, and always.
 
-        It fails so on all zeros and on all ones in their place: because torch has no such code for these types, or because of a
-        public value, where each record is computed by itself, which never fails on a record's values (`total`).
+        So what is told of it depends on types and public values alone; after this, no failure of the step is told.
         """
         kind = step.kind
+        if not kind.looks:
+            why = self._refusal(step, values) if kind.refusal is None else kind.refusal
+            if not why or all(spec.label.kind != "public" for spec in kind.read):
+                kind.refusal = why
+        else:
+            key: Any = (kind, *[made[n] for n, spec in zip(step.reads, kind.read, strict=True) if spec.label.kind == "public"])
+            if key not in self._refusals:
+                self._refusals[key] = self._refusal(step, values)
+                while len(self._refusals) > SETS:
+                    self._refusals.popitem(last=False)
+            why = self._refusals[key]
+        if why:
+            raise FailedError(why)
+
+    def _refusal(self, step: Step, values: Mapping[int, Any]) -> str:
+        """Why a step fails on zeros and on ones in place of its private values; empty where it works, or need not fail.
+
+        Where each record is computed by itself that is due to a type or a public value; elsewhere only types are taken for it.
+        """
+        kind, why = step.kind, ""
         apart = any(spec is not None and spec.label.kind in ("rows", "aggregate") for spec in kind.outs)
-        why = ""
         for number in (0, 1):
             try:  # large ones of one number each: copies would take memory, and too little of it might be told
-                tame = {
+                tame: dict[int, Any] = {
                     n: values[n] if spec.label.kind == "public"
                     else spec.filled(number, self.device) if spec.nbytes <= SMALL
                     else torch.full((), number, dtype=spec.dtype, device=self.device).expand(spec.shape)
                     for n, spec in zip(step.reads, kind.read, strict=True)
                 }  # fmt: skip
-                kind.call(*step.arguments(tame.__getitem__), seed)
+                kind.probe(*step.arguments(tame.__getitem__), 1)
                 return ""
             except (MemoryError, torch.OutOfMemoryError):
                 return ""
@@ -444,7 +463,7 @@ class Runner:
                 raise
             except Exception as error:
                 if not apart and not isinstance(error, NotImplementedError) and " not implemented for '" not in str(error):
-                    return ""
+                    return ""  # of values, perhaps
                 why = _failure(kind, error)
         return why
 

@@ -12,6 +12,7 @@ record alone. `tests/attacks/test_failures.py` looks for operations that fail an
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 from syft_lab import ops
+from syft_lab.errors import RefusedOpError
+from syft_lab.kernel.executor import unchecked
 
 Call = Callable[[list[Any], dict[str, Any], int | None], Sequence[Any]]
 aten = torch.ops.aten
@@ -28,7 +31,11 @@ _DIVISIONS = {
     "floor_divide": aten.floor_divide.default, "remainder": aten.remainder.Tensor, "fmod": aten.fmod.Tensor,
     "div": aten.div.Tensor_mode,
 }  # fmt: skip
-
+# Operations that torch looks at values for, and fails on some: of public ones the analyst sees that.
+LOOKED_AT = frozenset(
+    "_unsafe_index binary_cross_entropy div embedding floor_divide fmod gather index index_add index_fill index_put "
+    "index_select nll_loss_forward remainder scatter scatter_add searchsorted take".split()
+)
 
 # Of a matrix that has no such form they give something that looks like one, and a number beside that says so.
 INFO = {"linalg_cholesky_ex": 1, "linalg_inv_ex": 1, "linalg_solve_ex": 1, "_linalg_solve_ex": 3, "linalg_lu_factor_ex": 2,
@@ -73,11 +80,11 @@ def made(op: str, call: Call, arguments: Sequence[str], private: frozenset[str])
     return total
 
 
-def informed(name: str, call: Call) -> Call:
-    """``call`` of an operation of `INFO`, with NaN in place of what a matrix does not have."""
+def informed(name: str, arguments: Sequence[str], call: Call) -> Call:
+    """``call`` of an operation of `INFO`, with NaN in place of what a matrix does not have, errors or no errors."""
 
     def whole(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
-        results = list(call(args, kwargs, seed))
+        results = list(call([], {**dict(zip(arguments, args, strict=False)), **kwargs, "check_errors": False}, seed))
         failed = results[INFO[name]] != 0
         for i, t in enumerate(results):
             if t.is_floating_point() or t.is_complex():
@@ -142,6 +149,112 @@ def _divided(op: str, given: Mapping[str, Any], private: frozenset[str]) -> Sequ
     turned = torch.zeros_like(out) if name in ("remainder", "fmod") else (-a).expand(out.shape)
     out = torch.where(zero, torch.zeros_like(out), torch.where(minus, turned, out))
     return _results(out, zero)
+
+
+# For each record (`each`), where one that fails would cost the others time, no operation may fail on a value
+
+
+def guarded(op: str, arguments: Sequence[str], call: Call, failures: list[Tensor]) -> Call:
+    """``call`` with NaN (whole numbers: 0) in all of its results where torch would fail on a value; for use under `vmap`.
+
+    Whether it would goes to ``failures``. Raises RefusedOpError for an operation that there is no such guard for.
+    """
+    name = ops.packet(op)
+    if name in _UNGUARDED:
+        raise RefusedOpError(f"{op} can fail on the values of one record, so lab.each can't have it: compute it outside")
+    rule = _GUARDS.get(name)
+    if rule is None:
+        return call
+
+    def careful(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+        given = {**dict(zip(arguments, args, strict=False)), **kwargs}
+        bad: list[Tensor] = []
+        for argument, value, outside, safe in rule(given):
+            bad.append(outside.any())
+            kept = torch.where(outside, torch.full_like(value, safe), value)
+            if isinstance(argument, tuple):
+                given[argument[0]] = [kept if i == argument[1] else v for i, v in enumerate(given[argument[0]])]
+            else:
+                given[argument] = kept
+        results = call([], given, seed)
+        if not bad:
+            return results
+        failed = functools.reduce(torch.logical_or, bad)
+        failures.append(failed)
+        return [t if t is None else torch.where(failed, _nothing(t), t) for t in results]
+
+    return careful
+
+
+def _nothing(t: Tensor) -> Tensor:
+    return torch.full_like(t, math.nan if t.is_floating_point() or t.is_complex() else 0)
+
+
+_Guard = Callable[[Mapping[str, Any]], list[tuple[Any, Tensor, Tensor, float]]]
+
+
+def _along(given: Mapping[str, Any], name: str = "index", wraps: bool = False) -> list[tuple[Any, Tensor, Tensor, float]]:
+    """Places along one axis."""
+    of, places = given["self"], given[name]
+    size = of.shape[given["dim"]] if of.dim() else 1
+    return [(name, places, (places < (-size if wraps else 0)) | (places >= size), 0)]
+
+
+def _at(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    """Places along several axes, each a tensor of its own."""
+    found: list[tuple[Any, Tensor, Tensor, float]] = []
+    for i, places in enumerate(given["indices"]):
+        if places is not None and not places.dtype.is_floating_point and places.dtype is not torch.bool:
+            size = given["self"].shape[i]
+            found.append((("indices", i), places, (places < -size) | (places >= size), 0))
+    return found
+
+
+def _flat(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    places, size = given["index"], given["self"].numel()
+    return [("index", places, (places < -size) | (places >= size), 0)]
+
+
+def _classes(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    target, of = given["target"], given["self"].shape
+    outside = (target < 0) | (target >= of[1 if len(of) > 1 else 0])
+    return [("target", target, outside & (target != given.get("ignore_index", -1)), 0)]
+
+
+def _margins(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    target = given["target"]
+    return [("target", target, (target < 0) | (target >= given["self"].shape[-1]), 0)]
+
+
+def _listed(given: Mapping[str, Any], name: str) -> list[tuple[Any, Tensor, Tensor, float]]:
+    """Places that the owner looks at anyway, outside (`unchecked`)."""
+    places, low, high, *besides = unchecked.PLACES[name](given)
+    outside = (places < low) | (places >= high)
+    argument = "target" if "target" in given else "indices"
+    return [(argument, places, outside & (places != besides[0]) if besides else outside, 0)]
+
+
+def _finite(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    name = "A" if "A" in given else "self"
+    return [(name, given[name], ~torch.isfinite(given[name]), 0)]
+
+
+def _shares(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+    return [("self", given["self"], ~((given["self"] >= 0) & (given["self"] <= 1)), 0)]
+
+
+_GUARDS: Mapping[str, _Guard] = {
+    **dict.fromkeys("gather scatter scatter_add scatter_reduce index_add index_copy index_reduce index_select".split(), _along),
+    "index_fill": functools.partial(_along, wraps=True), "cummaxmin_backward": lambda given: _along(
+        {"self": given["input"], "dim": given["dim"], "indices": given["indices"]}, "indices"),
+    **dict.fromkeys("index _unsafe_index index_put _unsafe_index_put _index_put_impl".split(), _at),
+    **dict.fromkeys(("take", "put"), _flat),
+    **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _classes), "multi_margin_loss": _margins,
+    **{name: functools.partial(_listed, name=name) for name in unchecked.PLACES},
+    **dict.fromkeys("_linalg_eigh _linalg_svd linalg_eig linalg_pinv".split(), _finite),
+    "binary_cross_entropy": _shares,
+}  # fmt: skip
+_UNGUARDED = frozenset("max_unpool2d max_unpool3d linalg_lstsq linalg_lu_solve searchsorted cholesky_inverse".split())
 
 
 def _results(out: Tensor, failed: Tensor) -> Results:

@@ -8,10 +8,12 @@ such operations, with arguments that end where memory does.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, broadcast_shapes
 
 from syft_lab.ops import LOSSES
@@ -198,7 +200,7 @@ _SIZES: dict[str, Callable[[Given], Iterator[Pair]]] = {
 
 def within(places: Tensor, low: int, high: int, besides: int | None = None) -> None:
     """Raises IndexError where a place is below ``low``, or ``high`` or more, and not ``besides``."""
-    if not places.numel():
+    if not places.numel() or torch._C._functorch.maybe_current_level() is not None:  # there they are guarded: `total`
         return
     outside = (places < low) | (places >= high)
     if besides is not None:
@@ -208,11 +210,28 @@ def within(places: Tensor, low: int, high: int, besides: int | None = None) -> N
 
 
 def looked(name: str, arguments: Sequence[str], call: Callable[..., Any]) -> Callable[..., Any]:
-    """``call`` of a gradient of max-pooling, whose places are looked at first: each is in a plane of what was pooled."""
+    """``call`` of an operation of `PLACES`, whose places are looked at first: torch writes to them, or reads, as they are."""
+    rule = PLACES[name]
 
     def checked(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Any:
-        given = {**dict(zip(arguments, args, strict=False)), **kwargs}
-        within(given["indices"], 0, math.prod(given["self"].shape[-PLANES[name] :]))
+        within(*rule({**dict(zip(arguments, args, strict=False)), **kwargs}))
         return call(args, kwargs, seed)
 
     return checked
+
+
+def _in_planes(given: Given, dims: int) -> tuple[Any, int, int]:
+    """Each place is in a plane of what was pooled."""
+    return given["indices"], 0, math.prod(given["self"].shape[-dims:])
+
+
+def _classes(given: Given) -> tuple[Any, int, int, int]:
+    of = given["self"].shape
+    return given["target"], 0, of[1 if len(of) > 1 else 0], given["ignore_index"]
+
+
+PLACES: Mapping[str, Callable[[Given], tuple[Any, ...]]] = {
+    **{name: functools.partial(_in_planes, dims=dims) for name, dims in PLANES.items()},
+    **dict.fromkeys(("nll_loss_backward", "nll_loss2d_backward"), _classes),
+    "embedding_dense_backward": lambda given: (given["indices"], 0, given["num_weights"], given["padding_idx"]),
+}
