@@ -243,7 +243,7 @@ def _scaled(step: _Step) -> Label | None:
     other = step["other"]
     if not _number(other):
         return None
-    if name in ("add", "sub") and step["alpha"] == 1:
+    if name in ("add", "sub", "rsub") and step["alpha"] == 1:
         return x.label
     if name in ("mul", "div") and step.named.get("rounding_mode") is None:
         by = abs(other) if name == "mul" else (1 / abs(other) if other else math.inf)
@@ -287,7 +287,8 @@ def _bounds(step: _Step) -> Bounds | None:
 
 
 _LINEAR: dict[str, Callable[[float, Any], float]] = {
-    "add": lambda v, by: v + by, "sub": lambda v, by: v - by, "mul": lambda v, by: v * by, "div": lambda v, by: v / by,
+    "add": lambda v, by: v + by, "sub": lambda v, by: v - by, "rsub": lambda v, by: by - v,
+    "mul": lambda v, by: v * by, "div": lambda v, by: v / by,
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class PointerTensor(Recorded):
     def _tape(self) -> SessionTape:
         tape = self.tape
         if not isinstance(tape, SessionTape):
-            raise UsageError("this pointer belongs to a recording, which has no values")
+            raise UsageError("inside lab.plan and lab.each there are no values yet: run the whole, and look at what it gives")
         return tape
 
     @property
@@ -218,7 +218,9 @@ class PointerTensor(Recorded):
     # Display
 
     def __repr__(self) -> str:
-        return f"<PointerTensor {_shape(self)} at {self._tape.owner}; {self._spec.label}; {self.state}{_grad(self)}>"
+        there = isinstance(self.tape, SessionTape)
+        where = f"at {self._owner}; {self._spec.label}; {self.state}" if there else "in a recording"
+        return f"<PointerTensor {_shape(self)} {where}{_grad(self)}>"
 
     __str__ = __repr__
 
@@ -228,6 +230,8 @@ class PointerTensor(Recorded):
     def _repr_html_(self) -> str:
         from syft_lab.widgets import cards
 
+        if not isinstance(self.tape, SessionTape):
+            return cards.card("PointerTensor", cards.text(repr(self)))
         label = self._spec.label
         pairs = [("owner", self._tape.owner), ("shape", _shape(self)), ("label", str(label)), ("state", self.state),
                  ("gradients", "flow through it" if self.requires_grad else ""), ("ways out", _ways(label))]  # fmt: skip

@@ -72,6 +72,8 @@ def test_what_mixes_records_or_has_no_bound_is_private(step, tape):
         (lambda x: x.sigmoid().mean(0), 2 * D / N, 2 * D**0.5 / N),
         (lambda x: x.clamp(0, 1).sum(0) * 3, 6 * D, 6 * D**0.5),
         (lambda x: -(x.clamp(0, 1).sum(0) / 2 + 5), D, D**0.5),
+        (lambda x: 1 - x.clamp(0, 1).sum(0), 2 * D, 2 * D**0.5),
+        (lambda x: (1 - x.clamp(0, 1)).sum(0), 2 * D, 2 * D**0.5),
         (lambda x: x.clamp(0, 1).sum(0).reshape(2, 2)[0], 2 * D, 2 * D**0.5),
         (lambda x: x.clamp(0, 1).sum(1).sum(), 2 * D, 2 * D),
         (lambda x: (x.clamp(0, 1) * 2 - 1).sum(0), 4 * D, 4 * D**0.5),

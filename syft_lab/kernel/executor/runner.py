@@ -504,6 +504,8 @@ class Runner:
             return of.scaled(-1, 0)
         if name in ("add", "sub"):
             return of.scaled(1, other if name == "add" else -other)
+        if name == "rsub":
+            return of.scaled(-1, other)
         if name in ("mul", "div"):
             return of.scaled(other if name == "mul" else 1 / other, 0)
         if name in ("clone", "detach", "alias", "positive", "lift_fresh"):

@@ -320,7 +320,7 @@ def test_a_recording_changes_nothing_that_it_meets(owners):
         weight.grad = None
         (weight * x).sum().backward()
         assert weight._value is value
-        with pytest.raises(errors.UsageError, match="recording"):
+        with pytest.raises(errors.UsageError, match="no values yet"):
             weight.get()
         raise ValueError("no")
 
@@ -437,3 +437,15 @@ def test_functions_that_run_after_their_call_are_no_plans():
     for function in (later, some):
         with pytest.raises(errors.UsageError, match="plain function"):
             lab.plan(function)
+
+
+def test_a_pointer_shows_itself_while_it_is_recorded(owners):
+    seen = []
+
+    @lab.plan
+    def step(x):
+        seen.extend([f"{x}", x._repr_html_()])
+        return x * 2
+
+    step(at(owners[0], 1.0))
+    assert all("in a recording" in text for text in seen) and len(seen) == 2
