@@ -164,6 +164,21 @@ def parse_query(data: bytes) -> Query:
     return Query(content["aggregate"], value, chosen, tuple(by))
 
 
+def check_size(node: Node) -> None:
+    """Raises QueryError where an expression has more parts, or is deeper, than an owner takes; quick for those that are not."""
+    left, level = MAX_NODES, [node]
+    for _ in range(MAX_DEPTH + 1):
+        left -= len(level)
+        level = [a for n in level if isinstance(n, Op) for a in n.args]
+        if left < 0 or not level:
+            break
+    if left < 0 or level:
+        raise QueryError(
+            f"this expression has more than {MAX_NODES} parts, or joins more than {MAX_DEPTH} one in the other: write many "
+            "values as column.isin([…]), a range as column.between(low, high)"
+        )
+
+
 def parse_node(content: Any) -> Node:
     """The expression in a JSON object from a stranger; raises WireError."""
     return _parse(content, 0, [MAX_NODES])

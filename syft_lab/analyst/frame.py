@@ -232,13 +232,14 @@ class PointerFrame:
 
     def _where(self, mask: Node) -> PointerFrame:
         chosen = mask if self._chosen is None else Op("and", (self._chosen, mask))
+        expr.check_size(chosen)
         if expr.infer(chosen, self._source.schema).kind != "bool":
             raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
         return PointerFrame(self._source, self._names, chosen, self._made)
 
-    def _question(self, query: Query, about: str) -> Question:
+    def _question(self, query: Query, name: str) -> Question:
         query.check(self._source.schema)
-        return Question(self._source, query, about)
+        return Question(self._source, query, name)
 
 
 class PointerGroupBy:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from syft_lab import wording
 from syft_lab.analyst.result import Price, Result
 from syft_lab.errors import PrivateValueError, UnsupportedError
 from syft_lab.expr import Query
@@ -30,8 +31,8 @@ class Source:
 class Question:
     """A query that is not asked yet: `price` it, then `release` it."""
 
-    def __init__(self, source: Source, query: Query, about: str) -> None:
-        self._source, self.query, self._about = source, query, about
+    def __init__(self, source: Source, query: Query, name: str) -> None:
+        self._source, self.query, self._name = source, query, name
 
     def price(self, epsilon: float, delta: float = 0.0) -> Price:
         """Cost and 95 % error as far as they are public; nothing is spent."""
@@ -45,14 +46,14 @@ class Question:
         The same question at the same cost is answered again for free. With ``block=False`` it does not wait. Raises
         BudgetError, RefusedError or FailedError; an interrupt stops the wait, not the question.
         """
-        result = self._source.session.release(self._source, self.query, epsilon, delta, str(self), self._about)
+        result = self._source.session.release(self._source, self.query, epsilon, delta, str(self), self._name)
         if block:
             result.get()
         return result
 
     def mock(self) -> Any:
         """The answer on the mock, without noise: to see its form."""
-        return self._source.session.answer_on_mock(self._source, self.query, self._about)
+        return self._source.session.answer_on_mock(self._source, self.query, self._name)
 
     def _unanswered(self, *args: Any) -> NoReturn:
         raise PrivateValueError(f"this is a question, not yet an answer: {self}.release(epsilon=…) asks it")
@@ -63,14 +64,42 @@ class Question:
         return f"<{self}: .price(epsilon=…) or .release(epsilon=…)>"
 
     def __str__(self) -> str:
-        by = f" by {', '.join(self.query.by)}" if self.query.by else ""
-        chosen = " of chosen rows" if self.query.filter is not None else ""
-        return f"{self.query.aggregate} of {self._about}{by}{chosen} in {self._source.name}"
+        return wording.question(self.query, self._source.name)
+
+
+_CELL = "a %%remote cell computes it where the owner approves"
+_COUNTED = "count(), sum() and mean() are asked under differential privacy, and so are conditions: (frame.age > 65).mean()"
+# What people know from pandas, and the way there is here.
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("median", "quantile", "std", "var", "sem", "skew", "kurt", "mad", "mode", "corr", "cov", "prod"),
+        f"{_COUNTED}; {_CELL}",
+    ),
+    **dict.fromkeys(("min", "max", "idxmin", "idxmax", "nlargest", "nsmallest", "rank", "argmax", "argmin"),
+                    f"one row's value is one person's; {_COUNTED}"),
+    **dict.fromkeys(("value_counts", "nunique"),
+                    "frame.groupby(column).size() counts each declared category; .schema lists them"),
+    **dict.fromkeys(("hist", "plot", "cut", "qcut", "histogram"),
+                    "count between edges, such as frame.age.between(20, 29).sum(); the values of a groupby can be plotted"),
+    **dict.fromkeys(("describe", "info", "agg", "aggregate"), f".schema and .mock show what is public; {_COUNTED}"),
+    **dict.fromkeys(("apply", "map", "transform", "pipe", "rolling", "shift", "cumsum", "diff", "merge", "join", "pivot_table",
+                     "sort_values", "drop_duplicates", "sample", "iterrows", "itertuples", "query", "to_csv", "to_dict"),
+                    f"columns are computed row by row with operators here; {_CELL}"),
+}  # fmt: skip
 
 
 def no_attribute(thing: Any, name: str, columns: tuple[str, ...] = ()) -> NoReturn:
-    """Refuse an attribute that a pointer does not have, naming those it has and the nearest of them."""
-    there = [n for n in dir(type(thing)) if not n.startswith("_")]
-    near = difflib.get_close_matches(name, [*there, *columns], 1)
+    """Refuse an attribute that a pointer does not have, saying what there is in its place, or the nearest of its own."""
+    kind, told = type(thing).__name__, ascii(name)[:60]
+    if name in ELSEWHERE:
+        raise UnsupportedError(f"a {kind} has no {told}: {ELSEWHERE[name]}")
+    there = [n for n in dir(type(thing)) if not n.startswith("_") and not _refuses(type(thing), n)]
+    near = difflib.get_close_matches(name, [*there, *columns], 1, 0.75)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnsupportedError(f"a {type(thing).__name__} has no {ascii(name)[:60]}: {hint}there are {', '.join(there)}")
+    raise UnsupportedError(f"a {kind} has no {told}: {hint}there are {', '.join(there)}")
+
+
+def _refuses(kind: type, name: str) -> bool:
+    """Whether an attribute is there only to say why it can't be had."""
+    found = getattr(kind, name)
+    return getattr(found.fget if isinstance(found, property) else found, "__annotations__", {}).get("return") == "NoReturn"

@@ -25,11 +25,16 @@ Value = Any  # a number, an array, a tensor, a pandas Series or DataFrame
 
 @dataclass(frozen=True)
 class Released:
-    """A released value with its 95 % error and receipt. Grouped values are pandas Series indexed by category."""
+    """A released value with its 95 % error and receipt. Grouped values are pandas Series indexed by category.
+
+    ``interval`` is (low, high) where the value does not lie in its middle; ``notes`` say what the answer leaves out or moves.
+    """
 
     value: Value
     accuracy: Value
     receipt: Receipt
+    interval: tuple[Value, Value] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Result:
@@ -57,6 +62,22 @@ class Result:
     def accuracy(self) -> Value:
         """What the error stays within in 95 of 100 releases: a number, or a Series; None where the value is exact."""
         return self._released().accuracy
+
+    @property
+    def interval(self) -> tuple[Value, Value] | None:
+        """What the truth lies within in 95 of 100 releases, (low, high): numbers, or a Series each; None where it is exact.
+
+        A count's is at least 0, and a mean's lies within the bounds of its column.
+        """
+        found = self._released()
+        if found.interval is not None or found.accuracy is None:
+            return found.interval
+        return found.value - found.accuracy, found.value + found.accuracy
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the answer leaves out or moves by its form, such as values beyond the published bounds."""
+        return self._released().notes
 
     @property
     def receipt(self) -> Receipt:
@@ -114,7 +135,21 @@ class Result:
         found = self._released()
         if found.accuracy is None:
             return f"{found.value}\n{found.receipt.details['guarantee']}"
-        return f"{found.value}\n± {_short(found.accuracy)} (95 %), {found.receipt.details['guarantee']}"
+        shown = _display(found)
+        if hasattr(shown, "to_frame"):
+            low, high = self._ends()
+            text = shown.to_frame(shown.name or "value").assign(low=low, high=high).to_string()
+            return "\n".join([text, f"low to high: 95 %; {found.receipt.details['guarantee']}", *found.notes])
+        return "\n".join([f"{shown}", f"{self._within(found)} (95 %), {found.receipt.details['guarantee']}", *found.notes])
+
+    def _ends(self) -> tuple[Value, Value]:
+        return self.interval or (None, None)
+
+    def _within(self, found: Released) -> str:
+        """The 95 % error of one number: ±, or from low to high where the value is not in the middle."""
+        if found.interval is None:
+            return f"± {_short(found.accuracy)}"
+        return f"{_short(found.interval[0])} to {_short(found.interval[1])}"
 
     def _repr_html_(self) -> str:
         if not self._future.done():
@@ -123,15 +158,25 @@ class Result:
         if error is not None or self._future.cancelled():
             return cards.card(self._about, cards.note(str(error or "cancelled"), warn=True))
         found = self._released()
-        details = found.receipt.details
+        details, shown = found.receipt.details, _display(found)
         if found.accuracy is None:
             return cards.card(self._about, _shown(found.value), cards.note(str(details["guarantee"])))
-        if hasattr(found.value, "items"):
-            rows = [(_key(k), _short(v), f"± {_short(found.accuracy[k])}") for k, v in found.value.items()]
-            shown = cards.table((" / ".join(str(n) for n in found.value.index.names), "value", "95 % error"), rows, "no groups")
+        if hasattr(shown, "items"):
+            low, high = self._ends()
+            rows = [(_key(k), _short(v), f"{_short(low[k])} to {_short(high[k])}") for k, v in shown.items()]
+            body = cards.table((" / ".join(str(n) for n in shown.index.names), "value", "95 % interval"), rows, "no groups")
         else:
-            shown = cards.facts([("value", _short(found.value)), ("95 % error", f"± {_short(found.accuracy)}")])
-        return cards.card(self._about, shown, cards.note(f"{details['guarantee']}; {details['neighbours']}"))
+            body = cards.facts([("value", _short(shown)), ("95 % interval", self._within(found))])
+        said = cards.note(f"{details['guarantee']}; {details['neighbours']}")
+        return cards.card(self._about, body, *map(cards.note, found.notes), said)
+
+
+def _display(found: Released) -> Value:
+    """The value as it is shown: a noisy count below 0 as 0. Sums over counts stay unbiased, as the value keeps its sign."""
+    said = found.receipt.details.get("value")
+    if not isinstance(said, dict) or said.get("aggregate") != "count":
+        return found.value
+    return found.value.clip(lower=0) if hasattr(found.value, "clip") else max(found.value, 0)
 
 
 def _shown(value: Any) -> str:
@@ -160,11 +205,14 @@ class Price:
     left: float
     allowed: bool
     why: str
+    about: str = ""
 
     def __repr__(self) -> str:
         fits = "" if self.epsilon <= self.left else "; that is more than is left"
         policy = "runs without a click" if self.allowed else self.why
-        return (f"costs ε = {self.epsilon:g} of {self.left:g} left{fits}; 95 % error {self._error()}; {policy}")  # fmt: skip
+        about = f"{self.about}: " if self.about else ""
+        cost = f"{about}costs ε = {self.epsilon:g} of {self.left:g} left{fits}"
+        return f"{cost}; 95 % error {self._error()}; {policy}"
 
     def _error(self) -> str:
         if not hasattr(self.accuracy, "items"):
@@ -180,7 +228,7 @@ class Price:
             ("policy", "runs without a click" if self.allowed else self.why),
         ]
         warning = [cards.note("this is more than is left", warn=True)] if self.epsilon > self.left else []
-        return cards.card("Price", cards.facts(pairs), *warning)
+        return cards.card(f"Price of {self.about}" if self.about else "Price", cards.facts(pairs), *warning)
 
 
 class Accounts:

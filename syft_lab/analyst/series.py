@@ -25,6 +25,7 @@ class PointerSeries:
     __array_ufunc__ = None  # numpy operators give way to ours
 
     def __init__(self, frame: PointerFrame, node: Node, name: str) -> None:
+        expr.check_size(node)
         self._frame, self._node, self.name = frame, node, name
         self._type = expr.infer(node, frame._source.schema)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from syft_lab import canonical, state
+from syft_lab import canonical, state, wording
 from syft_lab.analyst import result as results
 from syft_lab.analyst.audit import Audit
 from syft_lab.analyst.enrol import enrol
@@ -185,25 +185,26 @@ class Session(Link):
         accuracy, basis = quote["accuracy"], "of what is released"
         if accuracy is None:
             accuracy, basis = (
-                self._error_by_size(source, query, quote["errors"]),
+                self._error_by_size(source, query, quote["scales"]["mean"]),
                 "in a group of so many rows, if values are as on the mock",
             )
         left = quote["account"]["available"]["epsilon_micro"] / accountant.MICRO
         delta = quote["delta_pico"] / accountant.PICO
-        return Price(self._next_epsilon, delta, accuracy, basis, left, quote["allowed"], quote["why"])
+        about = wording.question(query, source.name)
+        return Price(self._next_epsilon, delta, accuracy, basis, left, quote["allowed"], quote["why"], about)
 
-    def _error_by_size(self, source: Source, query: Query, errors: Mapping[str, float]) -> Any:
+    def _error_by_size(self, source: Source, query: Query, scale: float) -> Any:
         """95 % error of a mean by the size of its group, for values whose mean lies where the mock's does."""
         import pandas as pd
 
         from syft_lab.budget import mechanisms, queries
 
-        found = query.check(source.schema)
-        (mean,) = queries.exact(source.schema, replace(query, by=()), self.mock_of(source)).values
-        off = 0.0 if mean is None else mean - queries.middle_of(found)
-        width = found.high - found.low
-        bounds = {n: mechanisms.mean_error(off * n, n, errors["s"], errors["n"], width) for n in GROUP_SIZES}
-        return pd.Series(bounds, name="accuracy").rename_axis("rows")
+        low, high = queries.bounds(query.check(source.schema))
+        _, (mean,) = queries.exact(source.schema, replace(query, by=()), self.mock_of(source))
+        share = 0.5 if mean is None else (mean - low) / (high - low)
+        found = mechanisms.mean_interval([(share * n, (1 - share) * n) for n in GROUP_SIZES], scale)
+        errors = [(high - low) * max(share - left, right - share) for left, right in found]
+        return pd.Series(errors, index=pd.Index(GROUP_SIZES, name="rows"), name="accuracy")
 
     def release(self, source: Source, query: Query, epsilon: float, delta: float, about: str, name: str) -> Result:
         """Ask a question: see `Question.release`."""
@@ -215,7 +216,7 @@ class Session(Link):
             async with self._in_flight:
                 reply, sent = await self.persistently(message, m.Released)
             self._next_epsilon = 0.0
-            return self._take(reply, message, sent, name)
+            return self._take(reply, message, sent, source, query, name)
 
         future: Future[Released] = asyncio.run_coroutine_threadsafe(work(), self._loop.loop)
         return Result(future, about)
@@ -375,7 +376,9 @@ class Session(Link):
 
     # Answers and mocks
 
-    def _take(self, reply: m.Released, message: m.Release, sent: Head | None, name: str) -> Released:
+    def _take(
+        self, reply: m.Released, message: m.Release, sent: Head | None, source: Source, query: Query, name: str
+    ) -> Released:
         """Check the receipt against what was asked and the head we held then, and unpack the value."""
         receipt, said = self.check_receipt(json_of(reply), sent, "released")
         asked = (self._trust.analyst, message.dataset, message.version, message.epsilon, canonical.loads(message.query))
@@ -383,8 +386,10 @@ class Session(Link):
             raise VerificationError("the receipt is about another question than this one; tell the owner")
         answer = results.check_answer(said.get("value"))
         self.took(receipt)
-        value = results.as_value(answer, answer["values"], name)
-        return Released(value, results.as_value(answer, answer["accuracy"], name), receipt)
+        value, accuracy = (results.as_value(answer, answer[k], name) for k in ("values", "accuracy"))
+        ends = [results.as_value(answer, answer[k], name) for k in ("low", "high") if k in answer]  # none in older answers
+        interval = (ends[0], ends[1]) if len(ends) == 2 else None
+        return Released(value, accuracy, receipt, interval, tuple(wording.notes(query, source.schema)))
 
     def _part(self, source: Source, use: Use, mock: Any) -> Any:
         """The rows and columns of a mock that a cell reads."""
@@ -410,8 +415,8 @@ class Session(Link):
         """The answer on the mock, without noise: see `Question.mock`."""
         from syft_lab.budget import queries
 
-        answer = queries.exact(source.schema, query, self.mock_of(source))
-        return results.as_value({"by": list(query.by), "keys": answer.keys}, list(answer.values), name)
+        keys, values = queries.exact(source.schema, query, self.mock_of(source))
+        return results.as_value({"by": list(query.by), "keys": keys}, list(values), name)
 
     def mock_of(self, source: Source) -> Any:
         """The mock of a dataset as polars, under its own column names; fetched once."""

@@ -15,15 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("RUST_BACKTRACE", "0")  # OpenDP resolves a backtrace for every internal miss: twice the time
+
+# Not opendp.prelude: it imports scikit-learn where that is installed, 1.4 s at the start of each kernel.
 from opendp.combinators import make_fix_delta, make_zCDP_to_approxDP
 from opendp.domains import atom_domain, vector_domain
 from opendp.measurements import make_gaussian, make_laplace
 from opendp.metrics import l1_distance, l2_distance
-from opendp.mod import OpenDPException
+from opendp.mod import OpenDPException, enable_features
 
-from syft_lab.budget import queries  # noqa: F401 - switches OpenDP's features on, and its backtraces off
 from syft_lab.budget.accountant import MICRO, PICO, Cost
 from syft_lab.errors import FailedError
+
+enable_features("contrib")
 
 MAX_NUMBERS = 100_000
 SHARPEN = 12
@@ -34,10 +39,12 @@ PART, MOST_PARTS = 250, 4  # a thread for fewer numbers is not worth it
 class Noise:
     """A measurement of integers at a cost. ``scale`` is in their units; ``error`` is what 95 of 100 stay within, each.
 
-    ``make`` makes the measurement of OpenDP whose map was held against the cost.
+    ``make`` makes the measurement of OpenDP whose map was held against the cost, and ``spends`` asks that map again: the ε of
+    a vector that one person moves by so much.
     """
 
     make: Callable[[], Any]
+    spends: Callable[[float], float]
     scale: float
     error: float
     mechanism: str
@@ -70,8 +77,9 @@ def _laplace(l1: int, epsilon: float) -> Noise:
         scale = math.nextafter(scale, math.inf) * (1 + 1e-12)
     return Noise(
         lambda: make_laplace(*space, scale=scale),
+        lambda moved: make_laplace(*space, scale=scale).map(int(moved)),
         scale,
-        scale * math.log(20),
+        _tail(scale),
         "OpenDP make_laplace on integers",
         f"{epsilon:g}-differential privacy",
     )
@@ -100,4 +108,14 @@ def _gaussian(l2: float, epsilon: float, delta: float) -> Noise:
         middle = (low + high) / 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     promise = f"({epsilon:g}, {delta:g})-differential privacy"
-    return Noise(lambda: made(high), high, 1.96 * high, "OpenDP make_gaussian on integers", promise)
+    # A discrete Gaussian is at least m as rarely as the continuous one is at least m − 1 (Canonne, Kamath, Steinke 2020).
+    error = math.ceil(1.96 * high)
+    return Noise(
+        lambda: made(high), lambda moved: made(high).map(moved)[0], high, error, "OpenDP make_gaussian on integers", promise
+    )
+
+
+def _tail(scale: float) -> int:
+    """The least whole number that discrete Laplace noise passes in at most 5 of 100 draws: P(|X| > t) = 2 pᵗ⁺¹ / (1 + p)."""
+    p = math.exp(-1 / scale)
+    return max(0, math.ceil(math.log(0.025 * (1 + p)) * -scale - 1))

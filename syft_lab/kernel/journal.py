@@ -255,12 +255,13 @@ class Journal:
     def _load(self, keys: PublicKeys) -> None:
         for (data,) in self._db.execute("SELECT entry FROM log ORDER BY seq"):
             self._tree.append(merkle.leaf_hash(data))
-        if self._db.execute("SELECT views FROM stamp").fetchone()[0] != views.STAMP:
+        stamp = views.stamp()
+        if self._db.execute("SELECT views FROM stamp").fetchone()[0] != stamp:
             with self._transaction():
                 views.create(self._db)
                 for entry in self.entries():
                     views.apply(self._db, entry.seq, entry.kind, entry.body)
-                self._db.execute("UPDATE stamp SET views = ?", (views.STAMP,))
+                self._db.execute("UPDATE stamp SET views = ?", (stamp,))
                 self._db.execute("COMMIT")
         if len(self._tree):
             head = self.head

@@ -7,23 +7,24 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from syft_lab import __version__, state
+from syft_lab.budget import engine
 from syft_lab.budget.accountant import MICRO, Budget, Cost
-from syft_lab.errors import StateError, UsageError
+from syft_lab.errors import StateError, UsageError, VerificationError
 from syft_lab.identity import Keys, check_name, read_secret, write_secret
 from syft_lab.kernel.audit import Audit
-from syft_lab.kernel.catalogue import Catalogue
+from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.executor import levels
 from syft_lab.kernel.executor.plans import Host
 from syft_lab.kernel.executor.supervisor import Executor, Limits
 from syft_lab.kernel.executor.wall import TRY_SECONDS, Wall
-from syft_lab.kernel.journal import Journal
+from syft_lab.kernel.journal import Journal, verify
 from syft_lab.kernel.ledger import Balance, Ledger
 from syft_lab.kernel.panels import Panels
 from syft_lab.kernel.partners import Partners
@@ -78,6 +79,7 @@ class Owner(People):
         return owner
 
     def _open(self, listen: str | None, advertise: str | None) -> None:
+        engine.check()
         self.keys = Keys.load_or_create(self._folder / "keys.json")
         self._journal = Journal(self._folder / "journal.sqlite", self.keys)
         if not len(self._journal):
@@ -199,7 +201,25 @@ class Owner(People):
             if not dataset.meta["persist"]:
                 self._journal.append("withdrawn", {"dataset": dataset.name, "version": dataset.version})
                 self.console.say(f"{dataset.name} was kept in memory only and is gone; publish it again")
+        stored = [d for d in self._catalogue.live() if d.meta["persist"]]
+        for dataset in stored:
+            self._store.expect(dataset.meta["file"], dataset.meta["commitment"], dataset.meta.get("salt"))
         self._store.remove_others({d.meta["file"] for d in self._catalogue.live()})
+        if stored or len(self._journal) > 1:
+            threading.Thread(target=self._look_over, args=(stored,), name="syft-verify", daemon=True).start()
+
+    def _look_over(self, stored: Sequence[Dataset]) -> None:
+        """Verify stored tables and the journal, in the background. A changed table is not answered from; the owner is told."""
+        for dataset in stored:
+            try:
+                self._store.check(dataset.meta["file"])
+            except StateError as error:
+                self.console.say(f"{dataset.name} v{dataset.version} is not answered about: {error}")
+        try:
+            verify(self._folder / "journal.sqlite", self.keys.public)
+        except VerificationError as error:
+            if self.running:
+                self.console.say(f"the journal does not verify: {error}. Stop, and restore the state folder from a backup")
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         path = self._folder / "settings.json"

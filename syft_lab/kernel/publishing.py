@@ -17,10 +17,9 @@ from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Ledger
 from syft_lab.kernel.registry import Registry
+from syft_lab.kernel.resemblance import SMALL, dense, same_ids, same_rows, same_values
 from syft_lab.kernel.store import Store, Terms
-from syft_lab.schema import Scalar, schema_to_json
-
-OVERLAP = 0.02  # share of the smaller table's people from which on two populations are taken for the same people
+from syft_lab.schema import Kind, Scalar, schema_to_json
 
 
 class Publishing:
@@ -59,6 +58,8 @@ class Publishing:
         max_rows: int = tables.MAX_ROWS,
         budget: Budget | None = None,
         mock: Any = "generate",
+        mock_rows_public: bool = False,
+        kinds: Mapping[str, Kind] | None = None,
         persist: bool = True,
         distinct: bool = False,
         approvals: int = 1,
@@ -73,7 +74,9 @@ class Publishing:
         ``privacy_unit``: the id column of the people to protect, or "row". ``max_contributions``: rows one person may
         have; more are dropped now. ``bounds``: (low, high) of numeric columns. ``categories``: the values to group by.
         ``rows_public``: whether the number of rows may be known. ``max_rows``: a public bound on it, a constant you
-        choose. ``budget``: for a new population, over all analysts together. ``mock``: "generate", or made-up rows.
+        choose. ``budget``: for a new population, over all analysts together. ``mock``: "generate", or made-up rows; with
+        rows of the table among them it is refused, unless ``mock_rows_public=True`` says that these may be seen. ``kinds``:
+        what columns hold, "int", "float", "bool" or "text", where the data alone don't say so beyond doubt.
         ``persist=False`` keeps the table in memory only. ``distinct=True`` says that ids which this table shares with another
         population name other people (otherwise such a table is refused: a new name must not bring a new budget).
         ``approvals``: how many people must approve code that reads it. ``answer_seconds`` and ``answer_bytes``: DP answers
@@ -85,9 +88,17 @@ class Publishing:
         check_name(name, "the dataset's name")
         population = self._population(check_name(population or name, "the population's name"))
         padding = _check_padding(approvals, answer_seconds, answer_bytes)
-        terms = Terms(privacy_unit, max_contributions, _bounds(bounds), dict(categories or {}), max_rows)
+        terms = Terms(
+            privacy_unit,
+            max_contributions,
+            _bounds(bounds),
+            dict(categories or {}),
+            max_rows,
+            dict(kinds or {}),
+            mock_rows_public,
+        )
         cap = self._budget_for(population, budget)
-        prepared = tables.prepare(data, terms, mock)
+        prepared = tables.prepare(data, terms, mock, self._store.key)
         if prepared.tensor is not None and not rows_public:
             raise UsageError("the shape of a tensor is public, and so its number of rows: say so with rows_public=True")
         meta: dict[str, Any] = {
@@ -115,6 +126,8 @@ class Publishing:
         meta |= {**kept, "distinct": bool(distinct), "published": datetime.now(UTC).isoformat(timespec="seconds")}
         body = {"dataset": name, "version": version, "population": population, "new_population": cap, "meta": meta}
         self._journal.append("published", body)
+        if persist:
+            self._store.expect(kept["file"], kept["commitment"])
         dataset = next(d for d in self._catalogue.live() if d.name == name)
         self.console.say(f"published {name} v{version} about {population}")
         return self._published(dataset, prepared, "is published")
@@ -127,22 +140,33 @@ class Publishing:
 
     def _check_people(self, name: str, population: str, prepared: tables.Prepared, unit: str) -> None:
         """Raises UsageError where the table is about people whose budget is elsewhere, as far as ids or rows tell."""
-        new = np.unique(self._store.people_of(prepared))
-        for dataset in self._catalogue.all():
-            if dataset.population == population or (dataset.unit == "row") != (unit == "row"):
-                continue
-            rows = self._store.people(dataset.meta["file"])
-            if rows is None or (unit == "row" and not _alike(rows, prepared.rows, len(new))):
-                continue
-            known = np.unique(rows)
-            shared = np.intersect1d(new, known, assume_unique=True).size
-            if shared > OVERLAP * min(new.size, known.size):
+        like = [d for d in self._catalogue.all() if self._alike(d, prepared, unit)]
+        its_own = any(d.population == population for d in like)
+        for dataset in like:
+            # One that was said to be about others may share ids with its own population's tables, before it and after.
+            if dataset.population != population and not (its_own and dataset.meta.get("distinct")):
                 raise UsageError(
-                    f"{name} and {dataset.name} v{dataset.version} are about the same {'rows' if unit == 'row' else 'people'}, "
-                    f"as far as their ids tell: publish it with population={dataset.population!r}, so that they share a "
-                    "budget; join two populations with owner.merge_populations; or say distinct=True if equal ids name "
-                    "different people"
+                    f"{name} and {dataset.name} v{dataset.version} are about the same people, as far as ids and rows tell: "
+                    f"publish it with population={dataset.population!r}, so that they share a budget; join two populations "
+                    "with owner.merge_populations; or say distinct=True if they are about others"
                 )
+
+    def _alike(self, dataset: Dataset, prepared: tables.Prepared, unit: str) -> bool:
+        """Whether a table is about the people of a dataset, as far as ids or rows tell."""
+        new, old = self._store.likeness_of(prepared), self._store.likeness(dataset.meta["file"])
+        if new is not None and old is not None and same_rows(new, old):
+            return True
+        rows, kept = self._store.people_of(prepared), self._store.people(dataset.meta["file"])
+        if kept is None or (dataset.unit == "row") != (unit == "row") or not same_ids(rows, kept):
+            return False
+        if (
+            new is None or old is None
+        ):  # a tensor, whose rows are compared as they are; or published by an older version of this
+            return True
+        if unit == "row":
+            return False
+        counted = prepared.ids is not None and dense(prepared.ids) and min(np.unique(rows).size, np.unique(kept).size) < SMALL
+        return not counted or same_values(new, old, unit, dataset.unit)
 
     def _budget_for(self, population: str, budget: Budget | None) -> dict[str, int] | None:
         """The cap of a population that is new; None for one that exists."""
@@ -168,6 +192,9 @@ class Publishing:
         ]  # fmt: skip
         if prepared.dropped:
             pairs.append(("dropped", f"{prepared.dropped} rows without an id, or beyond the contributions (only you see this)"))
+        pairs += prepared.remarks
+        if prepared.remarks:
+            pairs.append(("only you", "see these numbers; analysts read which bounds and categories there are"))
         if prepared.skipped:
             pairs.append(("left out", f"{', '.join(prepared.skipped)}: types that can't be queried yet"))
         units = {d.unit == "row" for d in self._catalogue.live() if d.population == dataset.population}
@@ -226,11 +253,6 @@ def _check_padding(approvals: Any, seconds: Any, size: Any) -> dict[str, Any]:
         raise UsageError("answer_bytes is a size from 0 (no padding) to 1048576")
     found = {"approvals": approvals, "answer_ms": round(1000 * seconds), "answer_bytes": size}
     return {k: v for k, v in found.items() if v != (1 if k == "approvals" else 0)}
-
-
-def _alike(rows: Any, count: int, distinct: int) -> bool:
-    """Whether rows say whose they are: tables of a few answers have equal rows by chance."""
-    return bool(distinct > 0.9 * count and np.unique(rows).size > 0.9 * len(rows))
 
 
 def _bounds(bounds: Any) -> Any:

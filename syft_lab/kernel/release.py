@@ -21,8 +21,8 @@ def seal(prepared: Prepared, answer: Answer) -> dict[str, Any]:
     """The value as JSON, if it has exactly the declared groups and finite numbers; raises FailedError otherwise."""
     query, schema = prepared.query, prepared.schema
     groups = math.prod(len(schema.column(n).categories or ()) for n in query.by)
-    numbers = [*answer.values, *answer.accuracy]
-    if not len(answer.keys) == len(answer.values) == len(answer.accuracy) == groups or not all(map(_is_number, numbers)):
+    told = (answer.values, answer.accuracy, answer.low, answer.high)
+    if len(answer.keys) != groups or any(len(t) != groups or not all(map(_is_number, t)) for t in told):
         raise FailedError("the noisy answer has another form than was asked for; nothing was released. Tell the owner")
     return {
         "aggregate": query.aggregate,
@@ -30,6 +30,8 @@ def seal(prepared: Prepared, answer: Answer) -> dict[str, Any]:
         "keys": [list(k) for k in answer.keys],
         "values": list(answer.values),
         "accuracy": list(answer.accuracy),
+        "low": list(answer.low),
+        "high": list(answer.high),
     }
 
 
@@ -42,7 +44,7 @@ def guarantee(prepared: Prepared, unit: str) -> dict[str, Any]:
         "guarantee": f"{epsilon}-differential privacy",
         "measure": "max-divergence (pure ε)",
         "neighbours": f"add or remove {one}",
-        "mechanism": "OpenDP make_private_lazyframe, discrete Laplace noise",
+        "mechanism": f"{prepared.noise.mechanism}; sums of what each row alone adds",
         "scales": {name: format(scale, ".12g") for name, scale in prepared.scales.items()},
         "isolation": ISOLATION,
         "software": f"syft-lab {__version__}",

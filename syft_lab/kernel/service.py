@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
 
-from syft_lab import __version__, canonical, values
+from syft_lab import __version__, canonical, values, wording
 from syft_lab.budget import queries
 from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
 from syft_lab.cell import Cell, Use
@@ -314,7 +314,7 @@ class Service:
         quote = {
             **cost.to_json(),
             "accuracy": prepared.accuracy,
-            "errors": dict(prepared.errors),
+            "scales": prepared.scales,
             "allowed": isinstance(decision, policy.Allow),
             "why": decision.why if isinstance(decision, policy.Refuse) else "",
             "account": self._balance(analyst, dataset.population),
@@ -355,14 +355,14 @@ class Service:
         rule = self._allowed(analyst, dataset, question.cost)
         prepared = queries.prepare(dataset.schema, query, question.cost)
         table = self._store.table(dataset.meta["file"])  # lazily: no row is read yet, and if it is gone nothing is spent
-        said = {"query": query.to_json(), "policy": str(rule)}
+        said = {"query": query.to_json(), "question": wording.question(query, dataset.name), "policy": str(rule)}
 
         def work() -> dict[str, Any]:
             value = release.seal(prepared, queries.run(prepared, table))
             return {**said, "data": dataset.meta["commitment"], "value": value, **release.guarantee(prepared, dataset.unit)}
 
         entry = self._settled(question, {**said, "rule": rule.id}, work)
-        self._notify(f"{analyst.name} asked {query.aggregate} of {dataset.name}: released at {question.cost}")
+        self._notify(f"{analyst.name} asked for the {said['question']}: released at {question.cost}")
         return entry
 
     def _allowed(self, analyst: Analyst, dataset: Dataset, cost: Cost) -> policy.Rule:

@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ from syft_lab.expr import MAX_GROUPS, Node
 from syft_lab.identity import read_secret, write_secret
 from syft_lab.kernel import mock as mocks
 from syft_lab.kernel.executor.data import Data, pack_table, pack_tensor
+from syft_lab.kernel.resemblance import Likeness, likeness, normal, plain_text, shared_rows
 from syft_lab.schema import Column, Kind, Scalar, Schema
 
 MAX_ROWS = 10_000_000
 TENSOR_TYPES = ("|b1", "|i1", "|u1", *(f"<{k}{n}" for k in "iu" for n in (2, 4, 8)), "<f4", "<f8")
 MAX_ROWS_LIMIT = 2**40
+FRACTIONS = 3  # so few may be one person's slip
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,16 @@ class Terms:
     bounds: Mapping[str, tuple[float, float]] | tuple[float, float] = field(default_factory=dict)
     categories: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     max_rows: int = MAX_ROWS
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    mock_rows_public: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A table ready to be stored. ``dropped`` rows were beyond the contributions; ``skipped`` columns can't be queried.
 
-    ``ids`` says whose each row is (None: each is somebody's own). A tensor is stored as a table of one flat column;
-    ``tensor`` says its type, shape and bounds.
+    ``ids`` says whose each row is, written alike (None: each is somebody's own). A tensor is stored as a table of one flat
+    column; ``tensor`` says its type, shape and bounds. ``remarks`` are about the data, for the owner's eyes.
     """
 
     schema: Schema
@@ -60,13 +64,19 @@ class Prepared:
     skipped: tuple[str, ...]
     ids: pl.Series | None = None
     tensor: dict[str, Any] | None = None
+    remarks: tuple[tuple[str, str], ...] = ()
+    plain: pl.DataFrame | None = None  # its columns and its id under their own names
+    unit: str = "row"
 
 
-def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
-    """Check and lay out a table or a tensor; raises UsageError that names the setting at fault."""
+def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Prepared:
+    """Check and lay out a table or a tensor; raises UsageError that names the setting at fault.
+
+    ``key`` decides which rows of a person stay where they have too many (32 bytes; random ones by default).
+    """
     if isinstance(data, np.ndarray) or type(data).__module__.partition(".")[0] == "torch":
         return _prepare_tensor(data, terms, mock)
-    frame, skipped = _read(data, terms.privacy_unit)
+    frame, skipped, remarks = _read(data, terms)
     names = frame.columns
     if not isinstance(terms.bounds, Mapping):
         raise UsageError("bounds of a table are by column: bounds={'age': (0, 110)}")
@@ -76,7 +86,7 @@ def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
         )
     _check_contributions(terms)
     columns = [n for n in names if n == "row" or n != terms.privacy_unit]
-    for setting, mapping in (("bounds", terms.bounds), ("categories", terms.categories)):
+    for setting, mapping in (("bounds", terms.bounds), ("categories", terms.categories), ("kinds", terms.kinds)):
         for name in mapping:
             if name not in columns:
                 raise UsageError(f"{setting} names {ascii(name)[:80]}, which is no column that can be published")
@@ -84,13 +94,29 @@ def prepare(data: Any, terms: Terms, mock: Any) -> Prepared:
     if not described:
         raise UsageError("the table has no column that can be published")
     schema = Schema(described, terms.max_contributions, terms.max_rows)
-    kept = _limit_contributions(frame, terms)
+    ids = None if terms.privacy_unit == "row" else normal(frame.get_column(terms.privacy_unit))
+    keep = _limit_contributions(frame, ids, terms, key or secrets.token_bytes(32))
+    kept, ids = frame.filter(keep), None if ids is None else ids.filter(keep)
     if kept.height > terms.max_rows:
         raise UsageError(f"the table has more rows than max_rows={terms.max_rows}; declare a larger public bound")
     table = encode(schema, kept.lazy()).collect().rechunk()
-    made = mocks.generate(schema) if isinstance(mock, str) and mock == "generate" else _own_mock(schema, mock, data)
-    ids = None if terms.privacy_unit == "row" else kept.get_column(terms.privacy_unit)
-    return Prepared(schema, table, made, kept.height, frame.height - kept.height, tuple(skipped), ids)
+    published = pl.DataFrame([kept.get_column(n) for n in columns])  # by name, which polars could take for a pattern
+    generated = isinstance(mock, str) and mock == "generate"
+    made = mocks.generate(schema) if generated else _own_mock(schema, mock, data, published, terms)
+    remarks += _remarks(schema, frame, published, terms)
+    return Prepared(
+        schema,
+        table,
+        made,
+        kept.height,
+        frame.height - kept.height,
+        tuple(skipped),
+        ids,
+        None,
+        tuple(remarks),
+        kept,
+        terms.privacy_unit,
+    )
 
 
 def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
@@ -110,13 +136,26 @@ def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
     low, high = _check_bounds("the tensor", "int" if whole else "float", bounds)
     described = {"dtype": array.dtype.str, "shape": list(array.shape), "bounds": [low, high]}
     flat = pl.DataFrame({"v0": pl.Series(array.reshape(-1))})
-    return Prepared(Schema((), 1, terms.max_rows), flat, pl.DataFrame(), array.shape[0], 0, (), None, described)
+    remarks = [] if terms.bounds else [("bounds", f"none were given, so {low:g} to {high:g} are taken: bounds=(low, high)")]
+    outside = int(np.count_nonzero(~((array >= low) & (array <= high)))) if array.dtype.kind != "b" else 0
+    if outside:
+        told = f"{_share(outside, array.size)} entries lie outside {low:g} to {high:g}, and count as the nearest bound"
+        remarks.append(("bounds", told))
+    schema = Schema((), 1, terms.max_rows)
+    return Prepared(schema, flat, pl.DataFrame(), array.shape[0], 0, (), None, described, tuple(remarks))
 
 
-def _own_mock(schema: Schema, mock: Any, data: Any) -> pl.DataFrame:
+def _own_mock(schema: Schema, mock: Any, data: Any, table: pl.DataFrame, terms: Terms) -> pl.DataFrame:
     if mock is data:
         raise UsageError("the mock is the private table itself; leave mock='generate', or give made-up rows")
-    return mocks.accept(schema, _read(mock)[0])
+    made = mocks.accept(schema, _read(mock, Terms("row", 1), strict=False)[0])
+    shared = 0 if terms.mock_rows_public else shared_rows(made, table)
+    if shared:
+        raise UsageError(
+            f"{shared} of the mock's {made.height} rows are rows of the private table, and every analyst sees the mock: leave "
+            "mock='generate', give made-up rows, or say mock_rows_public=True if these rows may be seen"
+        )
+    return made
 
 
 def _check_contributions(terms: Terms) -> None:
@@ -126,22 +165,141 @@ def _check_contributions(terms: Terms) -> None:
     if terms.privacy_unit == "row" and k != 1:
         raise UsageError("with privacy_unit='row' max_contributions is 1; to protect people, name their id column")
     if type(terms.max_rows) is not int or not 1 <= terms.max_rows <= MAX_ROWS_LIMIT:
-        raise UsageError("max_rows is a public upper bound on the number of rows: a whole number from 1 on")
+        raise UsageError(f"max_rows is a public upper bound on the number of rows: a whole number from 1 to {MAX_ROWS_LIMIT}")
 
 
-def _read(data: Any, unit: str = "row") -> tuple[pl.DataFrame, list[str]]:
-    """The columns that can be queried, as polars, and the names of the others. The id column stays as it is."""
+def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, list[str], list[tuple[str, str]]]:
+    """The columns that can be queried, as polars, the names of the others, and what the owner should know of them.
+
+    The id column stays as it is. Not ``strict``: a column of which nothing says what it holds is left out.
+    """
     frame = _to_polars(data)
     if len(set(frame.columns)) != frame.width:
         raise UsageError("two columns have the same name; rename one")
-    usable, skipped = [], []
+    usable, skipped, remarks = [], [], []
     for series in frame.get_columns():
-        kind = _kind(series.dtype)
-        if kind is None or not series.name or len(series.name) > 200:
-            skipped.append(series.name)
-        else:
-            usable.append(series if series.name == unit != "row" else series.cast(STORED[kind], strict=False))
-    return pl.DataFrame(usable), skipped
+        name = series.name
+        if name == terms.privacy_unit != "row":
+            usable.append(series)
+            continue
+        kind = _kind_of(series, terms) if strict or name in terms.kinds else _kind(series.dtype)
+        if kind is None or not name or len(name) > 200:
+            skipped.append(name)
+            continue
+        made = _cast(series.alias("value"), kind).alias(name)
+        lost = _lost(series.alias("value"), made.alias("value"))  # polars takes some names for patterns
+        if lost:
+            remarks.append(
+                (f"{name} as {kind}", f"{_share(lost, len(series))} of its values are no {kind}, and were changed or lost")
+            )
+        usable.append(made)
+    return pl.DataFrame(usable), skipped, remarks
+
+
+def _lost(given: pl.Series, made: pl.Series) -> int:
+    """How many values a column's kind changed, or left out."""
+    known = given.fill_nan(None).is_not_null() if given.dtype.is_float() else given.is_not_null()
+    changed = made.is_null()
+    if given.dtype.is_numeric() and made.dtype != pl.String:
+        changed |= made.cast(pl.Float64) != given.cast(pl.Float64)
+    return int((known & changed.fill_null(True)).sum())
+
+
+def _cast(series: pl.Series, kind: Kind) -> pl.Series:
+    """A column as its kind, each value by itself; raises UsageError where there is no way from the one to the other."""
+    if series.dtype in (pl.Categorical, pl.Enum):
+        series = series.cast(pl.String)  # not the numbers of its categories, which others' rows decide
+    if series.dtype.is_nested() or (series.dtype == pl.String and kind == "bool"):
+        raise UsageError(f"a column of {series.dtype} can't be taken for {kind}; convert it before you publish it")
+    if kind == "text":
+        return plain_text(series)
+    return series.cast(STORED[kind], strict=False)
+
+
+def _kind_of(series: pl.Series, terms: Terms) -> Kind | None:
+    """The public kind of a column; None for types that can't be queried. Raises UsageError where the owner must say.
+
+    It must not tell of a single row, such as one without a value or with a fraction: where it hangs on few, it is asked for.
+    """
+    name, bounds = series.name, terms.bounds if isinstance(terms.bounds, Mapping) else {}
+    said = terms.kinds.get(name)
+    if said is not None:
+        if said not in STORED:
+            raise UsageError(f"kinds of {name}: {ascii(said)[:40]} is none; there are: {', '.join(STORED)}")
+        return said
+    kind = _kind(series.dtype)
+    declared, empty = _declared(terms, name), series.null_count() == len(series)
+    pair = bounds.get(name)
+    if isinstance(pair, tuple | list) and any(type(b) is float for b in pair) and (kind == "float" or empty):
+        return "float"
+    if declared is not None and (empty or (kind == "float" and declared == "int")):
+        return declared
+    if series.dtype == pl.Null or (kind in ("float", "text") and empty):
+        raise UsageError(
+            f"{name} is empty, so nothing says what it holds: kinds={{{name!r}: 'float'}} (or 'int', 'text'), or leave it out"
+        )
+    if kind != "float" or series.dtype.is_decimal():
+        return kind
+    known = series.alias("value").drop_nulls().drop_nans()
+    parts = (~known.is_finite() | (known != known.floor())).sum()
+    if not parts:
+        return "int"  # as it would be without those that are missing, or with some
+    if parts <= max(FRACTIONS, terms.max_contributions) and 10 * parts < len(known):
+        most = f"{name} holds whole numbers but for {_share(parts, len(known))}"
+        raise UsageError(f"{most}: say which it is, kinds={{{name!r}: 'float'}} or 'int'")
+    return "float"
+
+
+def _declared(terms: Terms, name: str) -> Kind | None:
+    """The kind that declared categories say."""
+    kinds: dict[Any, Kind] = {bool: "bool", int: "int", str: "text"}
+    types = {type(c.item() if hasattr(c, "item") else c) for c in terms.categories.get(name, ())}
+    return kinds.get(types.pop()) if len(types) == 1 else None
+
+
+def _share(count: float, of: int) -> str:
+    """A number of rows, and how many of all that is; for the owner."""
+    return f"{count} ({count / max(1, of):.1%})"
+
+
+def _remarks(schema: Schema, whole: pl.DataFrame, kept: pl.DataFrame, terms: Terms) -> list[tuple[str, str]]:
+    """What bounds, categories and contributions leave out, and what looks like an id: about the data, for the owner's eyes."""
+    found = []
+    if terms.privacy_unit != "row":
+        ids = normal(whole.get_column(terms.privacy_unit))
+        as_given = whole.get_column(terms.privacy_unit).alias("id").cast(pl.String).filter(ids.is_not_null())
+        written = as_given.n_unique() - ids.drop_nulls().n_unique()
+        rows = ids.drop_nulls().value_counts(sort=True)
+        if written > 0:
+            found.append(
+                ("ids", f"{written} were written in other ways, such as '7 ' or '07', and are taken for the same person")
+            )
+        if rows.height and rows["count"][0] > terms.max_contributions:
+            over = (rows["count"] > terms.max_contributions).sum()
+            found.append(
+                (
+                    "ids",
+                    f"{_share(over, rows.height)} people have more than {terms.max_contributions} rows, one {rows['count'][0]}",
+                )
+            )
+    for column in schema.columns:
+        values = kept.get_column(column.name).alias("value")
+        if column.bounds is not None:
+            low, high = column.bounds
+            outside = ((values < low) | (values > high)).sum()
+            if outside:
+                told = f"{_share(outside, kept.height)} values lie outside {low:g} to {high:g}, and count as the nearest bound"
+                found.append((f"bounds of {column.name}", told))
+        if column.categories is not None:
+            missing = (~values.is_in(list(column.categories))).fill_null(True).sum()
+            if missing:
+                told = f"{_share(missing, kept.height)} rows are in no declared category (or empty), so in no group"
+                found.append((f"categories of {column.name}", told))
+        elif column.kind in ("text", "int") and terms.privacy_unit == "row" and 20 <= kept.height == values.n_unique():
+            found.append(
+                (column.name, "differs in every row, as an identifier does: should it be the privacy_unit, or left out?")
+            )
+    return found
 
 
 def _to_polars(data: Any) -> pl.DataFrame:
@@ -232,15 +390,29 @@ def _check_categories(name: str, kind: Kind, categories: Any) -> tuple[Scalar, .
     return tuple(values)
 
 
-def _limit_contributions(frame: pl.DataFrame, terms: Terms) -> pl.DataFrame:
-    """Keep the first k rows of each id, which depends on nobody else's rows; rows without an id are nobody's, and go."""
-    if terms.privacy_unit == "row":
-        return frame
-    unit = frame.get_column(terms.privacy_unit).alias("unit").to_frame()
-    if unit.schema["unit"].is_float():
-        unit = unit.with_columns(pl.col("unit").fill_nan(None))
-    first = pl.int_range(pl.len()).over("unit") < terms.max_contributions
-    return frame.filter(unit.select(first & pl.col("unit").is_not_null()).to_series())
+def _limit_contributions(frame: pl.DataFrame, ids: pl.Series | None, terms: Terms, key: bytes) -> pl.Series:
+    """Which rows stay: k of each id, by a keyed hash of what they hold; rows without an id are nobody's, and go.
+
+    Which ones depends on nobody else's rows, and not on the table's order, which would favour what comes first, such as spring.
+    Equal rows of a person are told apart by their rank among them.
+    """
+    if ids is None:
+        return pl.repeat(True, frame.height, eager=True)
+    counts = pl.DataFrame({"id": ids}).select(pl.len().over("id")).to_series()
+    known = ids.is_not_null()
+    if not (counts.filter(known) > terms.max_contributions).any():
+        return known
+    parts = [ids, *[series for series in frame.get_columns() if series.name != terms.privacy_unit]]
+    content = pl.DataFrame([part.alias(str(i)) for i, part in enumerate(parts)]).hash_rows(*_seeds(key))
+    rows = pl.DataFrame({"id": ids, "row": content}).with_columns(rank=pl.int_range(pl.len()).over("id", "row"))
+    rows = rows.with_columns(drawn=rows.hash_rows(*_seeds(hashlib.sha256(key).digest())))
+    first = rows.select(pl.struct("drawn", "rank").rank("ordinal").over("id") <= terms.max_contributions)
+    return first.to_series() & known
+
+
+def _seeds(key: bytes) -> tuple[int, int, int, int]:
+    first, second, third, fourth = (int.from_bytes(key[i : i + 8], "little") for i in range(0, 32, 8))
+    return first, second, third, fourth
 
 
 class Store:
@@ -256,8 +428,12 @@ class Store:
         self._memory: dict[str, pl.DataFrame] = {}
         self._mocks: dict[str, pl.DataFrame] = {}
         self._hashes: dict[str, np.ndarray[Any, Any]] = {}
+        self._likeness: dict[str, Likeness] = {}
+        self._made: tuple[Prepared, Likeness] | None = None
         self._packed: dict[str, Data] = {}
-        self._packing = threading.Lock()
+        self._packing, self._checking = threading.Lock(), threading.Lock()
+        self._expected: dict[str, tuple[str, str | None]] = {}
+        self._checked: dict[str, tuple[int, int, int]] = {}
         for place in (folder, self._people):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = folder.parent / "store.json"
@@ -268,18 +444,20 @@ class Store:
     def put(self, name: str, version: int, prepared: Prepared, persist: bool) -> dict[str, str]:
         """Keep a version; gives its file name and the salted commitment that the journal holds."""
         file = f"{name}-v{version}-{secrets.token_hex(4)}.arrow"
-        hashes = self.people_of(prepared)
+        hashes, alike = self.people_of(prepared), self.likeness_of(prepared)
+        self._made = None
         if persist:
             digest = self._write(file, prepared.table)
             self._write(f"mock-{file}", prepared.mock)
-            partial = self._people / f".{file}.partial"
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                np.save(out, hashes)
-            os.replace(partial, self._people / f"{file}.npy")
+            self._save(f"{file}.npy", lambda out: np.save(out, hashes))
+            if alike is not None:
+                self._save(f"{file}.columns.npz", lambda out: np.savez(out, **alike.arrays()))
         else:
             digest = hashlib.sha256(prepared.table.write_ipc(None, compression="uncompressed").getvalue()).hexdigest()
             self._memory[file], self._mocks[file] = prepared.table, prepared.mock
             self._hashes[file] = hashes
+            if alike is not None:
+                self._likeness[file] = alike
         return {"file": file, "digest": digest, "commitment": self.commitment(file, digest)}
 
     def commitment(self, file: str, digest: str, salt: str | None = None) -> str:
@@ -288,20 +466,38 @@ class Store:
         return hmac.new(bytes.fromhex(salt) if salt else made, bytes.fromhex(digest), hashlib.sha256).hexdigest()
 
     def people_of(self, prepared: Prepared) -> np.ndarray[Any, Any]:
-        """A keyed hash (uint64) for each row: of its id, written alike for 7, 7.0 and "7", or of the row itself."""
+        """A keyed hash (uint64) for each row: of its id, or of the row itself."""
         if prepared.tensor is not None:
             rows = prepared.table.get_column("v0").to_numpy().reshape(prepared.tensor["shape"][0], -1)
             return np.array([self._hash(row.tobytes()) for row in rows], dtype=np.uint64)
         if prepared.ids is None:
-            seeds = [int.from_bytes(self._key[i : i + 8], "little") for i in range(0, 32, 8)]
-            return prepared.table.hash_rows(*seeds).to_numpy()
-        ids = prepared.ids.alias("id")
-        if ids.dtype.is_float() and (ids == ids.floor()).all():
-            ids = ids.cast(pl.Int64)
-        texts = ids.cast(pl.String).str.strip_chars()
-        known = texts.unique()
+            return prepared.table.hash_rows(*_seeds(self._key)).to_numpy()
+        known = prepared.ids.unique()
         hashes = pl.Series([self._hash(t.encode()) for t in known.to_list()], dtype=pl.UInt64)
-        return texts.replace_strict(known, hashes, return_dtype=pl.UInt64).to_numpy()
+        return prepared.ids.replace_strict(known, hashes, return_dtype=pl.UInt64).to_numpy()
+
+    @property
+    def key(self) -> bytes:
+        """What decides which rows of a person stay where they have too many: the same ones for the same table."""
+        return hashlib.sha256(b"contributions" + self._key).digest()
+
+    def likeness_of(self, prepared: Prepared) -> Likeness | None:
+        """What a table is known again by; None for a tensor."""
+        if prepared.plain is None:
+            return None
+        if self._made is None or self._made[0] is not prepared:  # once for a publishing
+            self._made = prepared, likeness(prepared.plain, _seeds(self._key), prepared.unit)
+        return self._made[1]
+
+    def likeness(self, file: str) -> Likeness | None:
+        """The likeness of a version; None where none was kept, as by older versions of this software."""
+        if file in self._likeness:
+            return self._likeness[file]
+        path = self._people / f"{file}.columns.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as kept:
+            return Likeness.of_arrays(kept)
 
     def _hash(self, content: bytes) -> int:
         return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=self._key).digest(), "little")
@@ -313,14 +509,31 @@ class Store:
         path = self._people / f"{file}.npy"
         return np.load(path, allow_pickle=False, mmap_mode="r") if path.is_file() else None
 
-    def table(self, file: str) -> pl.LazyFrame:
-        """The stored table, lazily; raises StateError if its file is gone."""
-        if file in self._memory:
-            return self._memory[file].lazy()
+    def expect(self, file: str, commitment: str, salt: str | None = None) -> None:
+        """From now on a file is opened only if it is what was published: see `check`."""
+        self._expected[file] = commitment, salt
+
+    def check(self, file: str) -> None:
+        """Compare a file with what was published, once for as long as it stays as it is; raises StateError."""
         path = self._folder / file
         if not path.is_file():
             raise StateError("the file of a published table is missing from the state folder; withdraw and publish it again")
-        return pl.scan_ipc(path, memory_map=True)
+        commitment, salt = self._expected.get(file, ("", None))
+        with self._checking:
+            about = path.stat()
+            look = (about.st_mtime_ns, about.st_size, about.st_ino)
+            if not commitment or self._checked.get(file) == look:
+                return
+            if self.commitment(file, self.digest(file), salt) != commitment:
+                raise StateError("the file of a published table was changed after publishing; withdraw and publish it again")
+            self._checked[file] = look
+
+    def table(self, file: str) -> pl.LazyFrame:
+        """The stored table, lazily; raises StateError if its file is gone, or was changed since it was published."""
+        if file in self._memory:
+            return self._memory[file].lazy()
+        self.check(file)
+        return pl.scan_ipc(self._folder / file, memory_map=True)
 
     def mock(self, file: str) -> pl.DataFrame:
         """The mock of a version."""
@@ -387,7 +600,9 @@ class Store:
         """Forget a version that was never published, and whose its rows were."""
         self.remove(file)
         self._hashes.pop(file, None)
-        (self._people / f"{file}.npy").unlink(missing_ok=True)
+        self._likeness.pop(file, None)
+        for end in ("npy", "columns.npz"):
+            (self._people / f"{file}.{end}").unlink(missing_ok=True)
 
     def remove_others(self, files: set[str]) -> None:
         """Delete what no published version refers to: left by a crash between writing and journaling."""
@@ -400,6 +615,12 @@ class Store:
         with self._packing:
             while self._packed:
                 self._packed.popitem()[1].close()
+
+    def _save(self, name: str, write: Callable[[Any], None]) -> None:
+        partial = self._people / f".{name}.partial"
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            write(out)
+        os.replace(partial, self._people / name)
 
     def _write(self, file: str, table: pl.DataFrame) -> str:
         partial = self._folder / f".{file}.partial"

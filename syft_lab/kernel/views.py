@@ -1,8 +1,8 @@
 """What the journal's entries mean: tables that are a fold over the log, and nothing else.
 
 `apply` is the only code that changes a view. The journal calls it in the transaction that appends the entry; the
-audit calls it again for every entry on an empty database, and compares. A view is never migrated: when `TABLES`
-changes, the views are dropped and folded anew.
+audit calls it again for every entry on an empty database, and compares. A view is never migrated: when the tables or
+the code of a rule change (`stamp`), the views are dropped and folded anew.
 
 Amounts are integers: ε in 1e-6, δ in 1e-12 (`budget.accountant`). The CHECKs hold even if the code above them errs.
 """
@@ -10,8 +10,10 @@ Amounts are integers: ε in 1e-6, δ in 1e-12 (`budget.accountant`). The CHECKs 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
+from types import CodeType, FunctionType
 from typing import Any
 
 from syft_lab import canonical
@@ -60,9 +62,40 @@ INDEXES = (
     "CREATE INDEX comments_by_request ON comments (request)",
     "CREATE UNIQUE INDEX one_active_key ON analysts (name) WHERE state = 'active'",
 )
-STAMP = sha256(repr((TABLES, INDEXES)).encode()).hexdigest()
 
 Body = Mapping[str, Any]
+
+
+def stamp() -> str:
+    """What the views were made by: a hash of the tables and of the code of all rules, with what these call here."""
+    modules = (__name__, canonical.__name__)
+    functions = {f"{m}.{f.__name__}": f for m in modules for f in vars(sys.modules[m]).values()
+                 if isinstance(f, FunctionType) and f.__module__ == m}  # fmt: skip
+    functions.update({f"of {kind}": change for kind, change in _CHANGES.items() if isinstance(change, FunctionType)})
+    written = [(name, _plain([f])) for name, f in sorted(functions.items())]
+    constants = [(name, _plain([value])) for name, value in sorted(globals().items())
+                 if name.isupper() and isinstance(value, str | int | tuple | frozenset | dict)]  # fmt: skip
+    return sha256(repr((constants, written)).encode()).hexdigest()
+
+
+def _plain(values: Iterable[Any]) -> list[str]:
+    """Functions and constants as text that is the same in each process, wherever they stand in their file."""
+
+    def plain(value: Any) -> str:
+        if isinstance(value, FunctionType):
+            bound = [c.cell_contents for c in value.__closure__ or ()]
+            return repr(
+                [plain(value.__code__), *map(plain, (value.__defaults__, *bound, *(value.__kwdefaults__ or {}).items()))]
+            )
+        if isinstance(value, CodeType):
+            return repr((value.co_code, value.co_names, value.co_varnames, _plain(value.co_consts)))
+        if isinstance(value, frozenset):
+            return repr(sorted(map(plain, value)))
+        if isinstance(value, tuple | dict):
+            return repr([plain(v) for v in (value.items() if isinstance(value, dict) else value)])
+        return repr(value) if value is None or isinstance(value, str | bytes | int | float) else type(value).__name__
+
+    return [plain(value) for value in values]
 
 
 def create(db: sqlite3.Connection) -> None:

@@ -28,7 +28,7 @@ def pair(home):
     for kind in ("ordinary", "hostile"):
         owner = lab.Owner.start(f"owner-{kind}")
         owner.publish(data(kind), "d", privacy_unit="id", max_contributions=2, bounds={"x": (0, 50), "y": (0, 9), "z": (0, 1), "empty": (0, 1)},
-                      categories={"g": ["a", "b"]}, budget=lab.Budget(100))  # fmt: skip
+                      categories={"g": ["a", "b"]}, kinds={"empty": "float"}, budget=lab.Budget(100))  # fmt: skip
         owner.policy.allow("dp", dataset="d", epsilon_per_query=5)
         owner.invite("alice", budgets={"d": 20.0}, path=f"{kind}.syft")
         owners.append(owner)

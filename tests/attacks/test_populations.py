@@ -42,6 +42,7 @@ TABLES = {
     "ids as text": lambda p: p.assign(patient_id=p.patient_id.astype(str)),
     "ids as floats": lambda p: p.assign(patient_id=p.patient_id.astype(float)),
     "ids with spaces": lambda p: p.assign(patient_id=" " + p.patient_id.astype(str) + " "),
+    "new ids": lambda p: p.assign(patient_id=p.patient_id + 10**6),
     "a few others among them": lambda p: p.assign(patient_id=p.patient_id.where(p.patient_id % 10 > 0, p.patient_id + 10**6)),
 }
 
@@ -99,8 +100,9 @@ def test_other_people_with_equal_ids_can_be_said_to_be_others(owner, patients):
 
 
 def test_other_people_are_no_trouble(owner, patients):
-    owner.publish(patients.assign(patient_id=patients.patient_id + 10**6), "others", privacy_unit="patient_id",
-                  max_contributions=3, budget=lab.Budget(1))  # fmt: skip
+    mixed = {name: patients[name].sample(frac=1, random_state=i).to_numpy() for i, name in enumerate(patients)}
+    others = patients.assign(**{**mixed, "patient_id": patients.patient_id + 10**6})
+    owner.publish(others, "others", privacy_unit="patient_id", max_contributions=3, budget=lab.Budget(1))
 
 
 def test_the_message_tells_nothing_of_the_rows(spent, patients):
@@ -122,7 +124,7 @@ def test_planted_without_the_check_a_new_name_brings_a_new_budget(spent, patient
 def test_two_populations_that_are_the_same_people_share_what_is_left(owner, session, patients):
     others = patients.assign(patient_id=patients.patient_id + 10**6)
     owner.publish(others, "lab", population="lab-people", privacy_unit="patient_id", max_contributions=3, budget=lab.Budget(2.0),
-                  bounds={"age": (0, 110)})  # fmt: skip
+                  bounds={"age": (0, 110)}, distinct=True)  # fmt: skip
     owner.policy.allow("dp", dataset="lab", epsilon_per_query=0.5)
     owner.invite("alice", budgets={"clinic": 1.0, "lab-people": 0.9}, path="again.syft")
     with lab.connect("again.syft", alias="again") as wider:

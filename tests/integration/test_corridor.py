@@ -219,7 +219,7 @@ def test_what_pandas_has_and_a_pointer_has_not_says_what_there_is(session):
     frame = session["patients"]
     with pytest.raises(errors.UnsupportedError, match="did you mean 'groupby'"):
         frame.group_by("ward")
-    with pytest.raises(AttributeError, match="there are"):
+    with pytest.raises(AttributeError, match="remote cell"):
         frame.age.apply(abs)
     assert not hasattr(frame, "to_csv")
 

@@ -19,7 +19,17 @@ _ROWS = {"iloc": "picks rows by position", "loc": "picks rows", "iat": "picks a 
          "values": "takes raw values", "query": "filters by a text", "unique": "lists the values there are"}  # fmt: skip
 _ONE = {"min": "a minimum is one person's value", "max": "a maximum is one person's value", "idxmin": "names one row",
         "idxmax": "names one row", "mode": "a mode can be one person's value", "first": "takes one row of a group",
-        "last": "takes one row of a group", "nth": "takes one row of a group"}  # fmt: skip
+        "last": "takes one row of a group", "nth": "takes one row of a group", "describe": "its ends are one person's values",
+        "quantile": "one near 0 or 1 is one person's value", "percentile": "one near 0 or 100 is one person's value",
+        "nanpercentile": "one near 0 or 100 is one person's value", "nanquantile": "one near 0 or 1 is one person's value",
+        "amax": "a maximum is one person's value", "amin": "a minimum is one person's value",
+        "nanmax": "a maximum is one person's value", "nanmin": "a minimum is one person's value",
+        "cummax": "a maximum is one person's value", "cummin": "a minimum is one person's value",
+        "argmax": "names one row", "argmin": "names one row", "rank": "the first and the last are persons",
+        "sort_values": "the first and the last rows are persons"}  # fmt: skip
+_NAMED = ("agg", "aggregate", "apply", "transform", "pipe", "reduce")  # take what they do as an argument
+_KEEPING = ("copy", "dropna", "fillna", "astype", "reset_index", "set_index", "sort_index", "sort_values", "abs", "round",
+            "clip", "to_frame", "rename", "squeeze", "detach", "clone", "cpu", "numpy", "T", "loc", "iloc")  # fmt: skip
 _CELLS = {"groupby": "groups can be small", "value_counts": "counts can be small", "crosstab": "cells can be small",
           "pivot_table": "cells can be small"}  # fmt: skip
 
@@ -69,23 +79,81 @@ def _hides(tree: ast.AST, cell: Cell) -> Iterable[tuple[str, int | None]]:
 
 
 def _rows(tree: ast.AST, cell: Cell) -> Iterable[tuple[str, int | None]]:
+    holds = _holding(tree, cell)
     for name in cell.returns:
         if name in cell.variables:
             yield f"returns {name}, which is a dataset", None
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id in cell.variables:
-            for target in node.targets:
-                if isinstance(target, ast.Name) and target.id in cell.returns:
-                    yield f"returns {target.id}, which is a dataset", node.lineno
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            what = _what(node.value, holds)
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if what in (_TABLE, _COLUMN) and isinstance(target, ast.Name) and target.id in cell.returns:
+                    yield f"returns {target.id}, which is {what}", node.lineno
         if isinstance(node, ast.Attribute):
-            for names in (_ROWS, _ONE, _CELLS):
-                if node.attr in names:
-                    yield (
-                        f".{node.attr} {names[node.attr]}" if names is _ROWS else f".{node.attr}: {names[node.attr]}",
-                        node.lineno,
-                    )
+            yield from ((f".{node.attr}{hint}", node.lineno) for hint in _of_attribute(node.attr))
+        elif isinstance(node, ast.Call):
+            yield from ((text, node.lineno) for text in _of_call(node, holds))
         elif isinstance(node, ast.Compare) and any(isinstance(o, ast.Eq) for o in node.ops):
             right = node.comparators[0]
             value = right.value if isinstance(right, ast.Constant) else None
             if isinstance(value, int | float) and abs(value) > 1000:
                 yield f"compares with {value}: perhaps one person", node.lineno
+
+
+_TABLE, _COLUMN = "a dataset", "a whole column, each person's value"
+
+
+def _of_attribute(name: str) -> Iterable[str]:
+    if name in _ROWS:
+        yield f" {_ROWS[name]}"
+    for names in (_ONE, _CELLS):
+        if name in names:
+            yield f": {names[name]}"
+
+
+def _of_call(node: ast.Call, holds: dict[str, str]) -> Iterable[str]:
+    """What a call does by its name, also through another name, or by the names that it is given, as ``agg("max")`` is."""
+    function = node.func
+    name = holds.get(function.id, function.id) if isinstance(function, ast.Name) else ""
+    if name in _BUILTIN and node.args:
+        yield f"calls {name}: {_BUILTIN[name]}"
+    if isinstance(function, ast.Attribute) and function.attr in _NAMED:
+        given = [*node.args, *(k.value for k in node.keywords)]
+        for part in [p for arg in given for p in ast.walk(arg)]:
+            named = part.value if isinstance(part, ast.Constant) else part.id if isinstance(part, ast.Name) else None
+            named = holds.get(named, named) if isinstance(named, str) else ""
+            hint = _ONE.get(named) or _BUILTIN.get(named)
+            if hint:
+                yield f".{function.attr}({named}): {hint}"
+
+
+_BUILTIN = {"max": "a maximum is one person's value", "min": "a minimum is one person's value",
+            "sorted": "the first and the last are persons", "list": "turns values into a list"}  # fmt: skip
+
+
+def _holding(tree: ast.AST, cell: Cell) -> dict[str, str]:
+    """What names stand for, as far as assignments tell: a dataset, a column, or a function such as max."""
+    holds = dict.fromkeys(cell.variables, _TABLE)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            what = _what(node.value, holds)
+            if what:
+                holds.setdefault(node.targets[0].id, what)
+    return holds
+
+
+def _what(node: ast.AST, holds: dict[str, str]) -> str:
+    """What an expression is: a dataset, a column of one, or a function; empty for all else."""
+    if isinstance(node, ast.Name):
+        return holds.get(node.id, node.id if node.id in _BUILTIN else "")
+    if isinstance(node, ast.Attribute):
+        of = _what(node.value, holds)
+        if node.attr in _KEEPING:
+            return of
+        return _COLUMN if of == _TABLE else ""
+    if isinstance(node, ast.Subscript):
+        of = _what(node.value, holds)
+        return _COLUMN if of in (_TABLE, _COLUMN) else ""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _KEEPING:
+        return _what(node.func.value, holds)
+    return ""

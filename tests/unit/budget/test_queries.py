@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syft_lab.budget import queries
+from syft_lab.budget import lowering, queries
 from syft_lab.budget.accountant import Cost, cost
 from syft_lab.budget.tables import encode
 from syft_lab.errors import FailedError, QueryError
@@ -123,7 +123,7 @@ def test_filters_choose_the_rows_that_pandas_chooses(rows, condition):
     table, frame_ = frame(rows)
     with np.errstate(all="ignore"):
         expected = int(in_pandas(condition, frame_).astype(bool).sum())
-    (found,) = queries.exact(SCHEMA, Query("count", None, condition), table).values
+    _, (found,) = queries.exact(SCHEMA, Query("count", None, condition), table)
     assert found == expected
 
 
@@ -135,7 +135,7 @@ def test_aggregates_skip_nulls_and_move_values_into_bounds_as_promised(rows, val
         promised = query.check(SCHEMA)  # what was published about the columns narrows the clip further
         assert -3 <= promised.low < promised.high <= 5
         expected = in_pandas(value, frame_).clip(promised.low, promised.high)
-    (found,) = queries.exact(SCHEMA, query, table).values
+    _, (found,) = queries.exact(SCHEMA, query, table)
     if aggregate == "mean" and expected.notna().sum() == 0:
         assert found is None
     else:
@@ -145,11 +145,11 @@ def test_aggregates_skip_nulls_and_move_values_into_bounds_as_promised(rows, val
 @given(rows, st.sampled_from([("c",), ("b",), ("c", "b"), ("b", "c")]))
 def test_groups_are_the_declared_ones_in_declared_order(rows, by):
     table, frame_ = frame(rows)
-    answer = queries.exact(SCHEMA, Query("count", None, None, by), table)
+    keys, values = queries.exact(SCHEMA, Query("count", None, None, by), table)
     declared = {"c": ["u", "v", "w"], "b": [False, True]}
-    assert list(answer.keys) == list(pd.MultiIndex.from_product([declared[n] for n in by])) if len(by) > 1 else True
+    assert list(keys) == list(pd.MultiIndex.from_product([declared[n] for n in by])) if len(by) > 1 else True
     counts = frame_.groupby(list(by)).size()
-    for key, value in zip(answer.keys, answer.values, strict=True):
+    for key, value in zip(keys, values, strict=True):
         assert value == counts.get(key if len(by) > 1 else key[0], 0)
 
 
@@ -157,8 +157,7 @@ def test_groups_are_the_declared_ones_in_declared_order(rows, by):
 def test_everything_that_checks_can_be_made_private_and_costs_at_most_its_price(condition, value, aggregate, by):
     query = Query(aggregate, Op("clip", (Op("cast", (value, Lit("float"))), Lit(-3.0), Lit(5.0))), condition, by)
     prepared = queries.prepare(SCHEMA, query, cost(0.7))
-    assert prepared.measurement.map(SCHEMA.max_contributions) <= 0.7
-    assert prepared.measurement.map(SCHEMA.max_contributions) > 0.69
+    assert 0.69 < prepared.noise.spends(SCHEMA.max_contributions * prepared.grid.most) <= 0.7
 
 
 def stored(n=200):
@@ -185,11 +184,12 @@ QUERIES = [
 def test_at_a_high_epsilon_the_noisy_answer_is_the_exact_one(query):
     plain, table = stored()
     answer = queries.run(queries.prepare(SCHEMA, query, cost(100)), table)
-    exact = queries.exact(SCHEMA, query, plain)
-    assert answer.keys == exact.keys
-    for noisy, true in zip(answer.values, exact.values, strict=True):
+    keys, values = queries.exact(SCHEMA, query, plain)
+    assert answer.keys == keys
+    for noisy, true, error, low, high in zip(answer.values, values, answer.accuracy, answer.low, answer.high, strict=True):
         if true is not None:
             assert noisy == pytest.approx(true, abs=2.5)
+            assert low <= noisy <= high and max(noisy - low, high - noisy) <= error + 1e-9
 
 
 def test_integers_far_out_of_bounds_land_on_the_nearer_bound():
@@ -201,15 +201,48 @@ def test_integers_far_out_of_bounds_land_on_the_nearer_bound():
 
 
 def test_a_cheaper_price_has_more_noise():
-    scales = [queries.prepare(SCHEMA, Query("count"), cost(e)).scales["n"] for e in (1.0, 0.1)]
+    scales = [queries.prepare(SCHEMA, Query("count"), cost(e)).scales["count"] for e in (1.0, 0.1)]
     assert scales[1] == pytest.approx(10 * scales[0], rel=1e-6)
 
 
 def test_contributions_multiply_the_noise():
     one = Schema(SCHEMA.columns, 1, SCHEMA.max_rows)
-    assert queries.prepare(SCHEMA, Query("sum", a), cost(1)).scales["s"] == pytest.approx(
-        2 * queries.prepare(one, Query("sum", a), cost(1)).scales["s"], rel=1e-6
+    assert queries.prepare(SCHEMA, Query("sum", a), cost(1)).scales["sum"] == pytest.approx(
+        2 * queries.prepare(one, Query("sum", a), cost(1)).scales["sum"], rel=1e-6
     )
+
+
+@pytest.mark.parametrize("rows", [100, 10_000_000, 2**40])
+def test_sums_are_exact_for_whole_numbers_and_as_fine_as_the_rows_allow(rows):
+    schema = Schema((Column("n", "int", (-5, 9)), Column("x", "float", (0.0, 0.3))), 1, rows)
+    whole, fine = (queries.prepare(schema, Query("sum", Col(name)), cost(1)) for name in "nx")
+    assert whole.grid.exact and whole.rounding == 0 and whole.grid.most == 9
+    assert rows * fine.grid.most < 2**62
+    frame = pl.LazyFrame({"v0": [3] * 90, "v1": [0.1] * 90})
+    assert queries._vector(schema, whole.query, whole.type, whole.grid, frame) == [270]
+    (units,) = queries._vector(schema, fine.query, fine.type, fine.grid, frame)
+    assert abs(units * fine.grid.step - 9) <= 90 * fine.grid.step / 2
+
+
+def test_division_by_a_constant_is_true_division_in_each_row():
+    schema = Schema((Column("x", "float", (0.0, 1000.0)), Column("n", "int", (0, 1000))), 1, 1000)
+    values = [float(v) for v in range(1, 200)]
+    for by in (49, 3.0, 0.1, 7):
+        node = Op("truediv", (Col("x"), Lit(by)))
+        found = (
+            pl.LazyFrame({"v0": values, "v1": range(1, 200)})
+            .select(lowering.lower(node, schema))
+            .collect()
+            .to_series()
+            .to_list()
+        )
+        assert found == [v / by for v in values]
+
+
+def test_bounds_that_floats_have_no_grid_for_are_refused_from_public_facts():
+    tiny = Op("clip", (x, Lit(0.0), Lit(5e-324)))
+    with pytest.raises(QueryError, match="too narrow"):
+        queries.prepare(SCHEMA, Query("mean", tiny), cost(1))
 
 
 def test_a_mechanism_that_costs_more_than_its_price_does_not_run():

@@ -1,5 +1,6 @@
 """The journal: whole or not at all, signed, append-only, and its views follow from it."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -149,7 +150,7 @@ def test_a_missing_journal_is_found_out(tmp_path, keys):
 def test_views_of_another_version_are_folded_anew(journal, keys, tmp_path, monkeypatch):
     publish(journal)
     journal.close()
-    monkeypatch.setattr(views, "STAMP", "another")
+    monkeypatch.setattr(views, "stamp", lambda: "another")
     db = sqlite3.connect(tmp_path / "journal.sqlite")
     db.execute("DROP TABLE populations")
     db.commit()
@@ -157,6 +158,33 @@ def test_views_of_another_version_are_folded_anew(journal, keys, tmp_path, monke
     again = Journal(tmp_path / "journal.sqlite", keys)
     assert again.read("SELECT name, epsilon_cap FROM populations") == [("p", 1_000_000)]
     again.close()
+
+
+def test_a_mended_rule_folds_the_views_anew_and_the_journal_verifies(journal, keys, tmp_path, monkeypatch):
+    journal.append("role", {"role": "steward", "rights": ["read"]})
+    journal.close()
+    mended = {**views._CHANGES, "role": lambda db, seq, body: db.execute("INSERT INTO roles VALUES (?, '[]')", (body["role"],))}
+    monkeypatch.setattr(views, "_CHANGES", mended)
+    again = Journal(tmp_path / "journal.sqlite", keys)
+    assert again.read("SELECT name, rights FROM roles WHERE name = 'steward'") == [("steward", "[]")]
+    again.close()
+    verify(tmp_path / "journal.sqlite", keys.public)
+
+
+def test_the_stamp_covers_helpers_and_settings_of_rules_and_is_the_same_in_each_process(monkeypatch):
+    stamp = views.stamp()
+    code = "from syft_lab.kernel import views; print(views.stamp())"
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == stamp
+    monkeypatch.setattr(views, "_text", lambda value: "")  # a helper of several rules
+    views._text.__module__ = views.__name__
+    assert views.stamp() != stamp
+    monkeypatch.undo()
+    monkeypatch.setattr(views, "_CHANGES", {**views._CHANGES, "capped": views._setting("another")})
+    assert views.stamp() != stamp
 
 
 def test_an_older_schema_is_brought_up_to_date(keys, tmp_path, monkeypatch):

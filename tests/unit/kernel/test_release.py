@@ -14,26 +14,30 @@ from syft_lab.schema import Column, Schema
 
 SCHEMA = Schema((Column("x", "int", (0, 9)), Column("g", "text", None, ("a", "b"))), 2, 1000)
 PREPARED = queries.prepare(SCHEMA, Query("sum", Col("x"), None, ("g",)), cost(0.1))
-GOOD = Answer((("a",), ("b",)), (1, None), (2.0, 2.0))
+KEYS, WITHIN = (("a",), ("b",)), ((2.0, 2.0), (-1.0, 0.0), (3.0, 9.0))
+GOOD = Answer(KEYS, (1, None), *WITHIN)
 
 
 def test_a_whole_answer_leaves():
     assert release.seal(PREPARED, GOOD) == {
         "aggregate": "sum", "by": ["g"], "keys": [["a"], ["b"]], "values": [1, None], "accuracy": [2.0, 2.0],
+        "low": [-1.0, 0.0], "high": [3.0, 9.0],
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(GOOD.keys, (1,), (2.0, 2.0)),
-        Answer(GOOD.keys[:1], (1,), (2.0,)),
-        Answer((*GOOD.keys, ("zz",)), (1, 2, 3), (2.0, 2.0, 2.0)),
-        Answer(GOOD.keys, (1, math.nan), (2.0, 2.0)),
-        Answer(GOOD.keys, (1, math.inf), (2.0, 2.0)),
-        Answer(GOOD.keys, (1, "patient 17"), (2.0, 2.0)),
-        Answer(GOOD.keys, (1, True), (2.0, 2.0)),
-        Answer(GOOD.keys, (1, [1, 2]), (2.0, 2.0)),
+        Answer(KEYS, (1,), *WITHIN),
+        Answer(KEYS[:1], (1,), (2.0,), (0.0,), (1.0,)),
+        Answer((*KEYS, ("zz",)), (1, 2, 3), (2.0,) * 3, (0.0,) * 3, (1.0,) * 3),
+        Answer(KEYS, (1, math.nan), *WITHIN),
+        Answer(KEYS, (1, math.inf), *WITHIN),
+        Answer(KEYS, (1, "patient 17"), *WITHIN),
+        Answer(KEYS, (1, True), *WITHIN),
+        Answer(KEYS, (1, [1, 2]), *WITHIN),
+        Answer(KEYS, (1, 2), (2.0, 2.0), (0.0, math.nan), (3.0, 9.0)),
+        Answer(KEYS, (1, 2), (2.0, 2.0), (0.0, 0.0), (3.0, "patient 17")),
     ],
 )
 def test_anything_else_does_not_and_is_not_shown(answer):

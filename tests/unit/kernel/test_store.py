@@ -17,12 +17,13 @@ def terms(unit="id", k=2, **more):
     return Terms(unit, k, **more)
 
 
+KEY = bytes(range(32))
 FRAME = pd.DataFrame({"id": [1, 1, 1, 2, None], "age": [10, 20, 30, 40, 50], "ward": ["a", "b", "zz", None, "a"]})
 
 
 def test_rows_beyond_the_contributions_and_without_an_id_are_dropped():
     made = prepare(FRAME, terms(), "generate")
-    assert made.table["v0"].to_list() == [10, 20, 40]
+    assert made.table["v0"].to_list() in ([10, 20, 40], [10, 30, 40], [20, 30, 40])
     assert (made.rows, made.dropped) == (3, 2)
 
 
@@ -41,7 +42,7 @@ def test_the_id_column_is_not_kept_and_not_shown():
 def test_what_is_kept_of_one_person_does_not_depend_on_others(rows, k, person):
     def kept_of(rows, who):
         made = prepare(
-            pd.DataFrame({"id": [r[0] for r in rows], "x": [r[0] * 100 + r[1] for r in rows]}), terms(k=k), "generate"
+            pd.DataFrame({"id": [r[0] for r in rows], "x": [r[0] * 100 + r[1] for r in rows]}), terms(k=k), "generate", KEY
         )
         return [v for v in made.table["v0"].to_list() if v // 100 in who]
 
@@ -49,6 +50,7 @@ def test_what_is_kept_of_one_person_does_not_depend_on_others(rows, k, person):
     without = [r for r in rows if r[0] != person]
     if without:
         assert kept_of(rows, others) == kept_of(without, others)
+    assert sorted(kept_of(rows, set(range(5)))) == sorted(kept_of(rows[::-1], set(range(5))))  # whatever the order
     assert len(kept_of(rows, {person})) == min(k, sum(r[0] == person for r in rows))
 
 
@@ -134,7 +136,6 @@ def test_no_column_name_is_taken_for_a_pattern_or_for_one_of_ours():
         (pd.Series(["a", None], dtype="category"), "text", ["a", None]),
         (pd.Series([1, 2], dtype="uint8"), "int", [1, 2]),
         (pd.Series([1.5, np.nan], dtype="float32"), "float", [1.5, None]),
-        (pd.Series([], dtype="float64"), "float", []),
     ],
 )
 def test_every_usual_pandas_type_is_taken(column, kind, values):
