@@ -159,9 +159,7 @@ class Publishing:
         rows, kept = self._store.people_of(prepared), self._store.people(dataset.meta["file"])
         if kept is None or (dataset.unit == "row") != (unit == "row") or not same_ids(rows, kept):
             return False
-        if (
-            new is None or old is None
-        ):  # a tensor, whose rows are compared as they are; or published by an older version of this
+        if new is None or old is None:  # a tensor, whose rows are compared as they are, or an older version's table
             return True
         if unit == "row":
             return False

@@ -35,10 +35,10 @@ def plain_text(values: pl.Series) -> pl.Series:
     """Values as text, each by itself: a float that is whole as a whole number, and no number as none."""
     if not values.dtype.is_float():
         return values.cast(pl.String)
-    value = pl.col(values.name) if values.name in ("id", "value") else pl.col("value")
+    value = pl.col("value")
     whole = (value == value.floor()) & (value.abs() < 2.0**63)
     text = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
-    return values.fill_nan(None).to_frame().select(text.alias(values.name)).to_series()
+    return values.alias("value").fill_nan(None).to_frame().select(text.alias("value")).to_series().alias(values.name)
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,9 @@ class Likeness:
     def of_arrays(cls, kept: Mapping[str, Any]) -> Likeness:
         """The likeness in what was kept."""
         names = [str(n) for n in kept["names"]]
-        hashes = kept["hashes"]
-        return cls(
-            dict(zip(names, hashes, strict=True)), dict(zip(names, map(float, kept["bits"]), strict=True)), int(kept["rows"])
-        )
+        bits = {n: float(b) for n, b in zip(names, kept["bits"], strict=True)}
+        counted = frozenset(n for n, only in zip(names, kept["counted"], strict=True) if only)
+        return cls(dict(zip(names, kept["hashes"], strict=True)), bits, int(kept["rows"]), counted)
 
 
 def likeness(frame: pl.DataFrame, seeds: tuple[int, int, int, int], unit: str = "row") -> Likeness:
@@ -129,13 +128,10 @@ def _bits(values: pl.Series) -> float:
     if distinct <= len(known) / 2 or distinct < 2:
         return math.log2(max(1, distinct))
     if values.dtype == pl.String:
-        ends = (
-            known.str.extract(r"^(.*?)(\d*)\s*$", 1).n_unique(),
-            known.str.extract(r"(\d+)\s*$", 1).cast(pl.Int64, strict=False),
-        )
-        if ends[0] <= distinct / 10 and ends[1].null_count() == 0:  # such as p1, p2, p3
-            return math.log2(ends[0]) + _range(ends[1])
-        return 64.0
+        stems = known.str.extract(r"^(.*?)(\d*)\s*$", 1).n_unique()
+        numbers = known.str.extract(r"(\d+)\s*$", 1).cast(pl.Int64, strict=False)
+        numbered = stems <= distinct / 10 and not numbers.null_count()  # such as p1, p2, p3
+        return math.log2(stems) + _range(numbers) if numbered else 64.0
     if values.dtype.is_float():
         finite = known.filter(known.is_finite())
         return 64.0 if not len(finite) else min(64.0, _range(finite) + _decimals(finite) * math.log2(10))
@@ -165,14 +161,13 @@ def same_rows(new: Likeness, old: Likeness) -> bool:
         return False
     told = [(min(new.bits[a], old.bits[b]), a in new.counted or b in old.counted) for a, b in pairs]
     possible = sum(b for b, counted in told if not counted) + max([b for b, counted in told if counted], default=0.0)
-    first, second = (np.unique(_combined(t, [p[i] for p in pairs])) for i, t in enumerate((new, old)))
+    mine, theirs = (_combined(table, [pair[i] for pair in pairs]) for i, table in enumerate((new, old)))
+    first, second = np.unique(mine), np.unique(theirs)
     for keys, table in ((first, new), (second, old)):
         if keys.size <= table.rows / 2:  # they repeat: columns tell less together than each alone
             possible = min(possible, math.log2(max(1, keys.size)))
-    if possible >= math.log2(max(new.rows, old.rows, 1) / CHANCE) and _overlap(first, second):
-        return True
-    mine, theirs = (_combined(t, [p[i] for p in pairs]) for i, t in enumerate((new, old)))
-    return _recounted(mine, theirs, told)
+    beyond_chance = possible >= math.log2(max(new.rows, old.rows, 1) / CHANCE)
+    return (beyond_chance and _overlap(first, second)) or _recounted(mine, theirs, told)
 
 
 def _recounted(new: Hashes, old: Hashes, told: Sequence[tuple[float, bool]]) -> bool:

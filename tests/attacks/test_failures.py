@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from syft_lab.labels import Label, rows
 from syft_lab.plans import EACH, Body, Node, Plan, Ref
 from syft_lab.record import Recorded
 from tests.attacks import failing, unwritten
+from tests.attacks.apart import told
 from tests.tensors import LocalTape
 
 pytest.importorskip("expecttest", reason="torch's samples need expecttest (the extra `test`)")
@@ -25,23 +24,15 @@ aten = torch.ops.aten
 PRIVATE = Label("private", ("d v1",))
 
 
-def sweep(*arguments):
-    """What goes wrong with operations that have a rule on wild private records, and last how much was tried."""
-    command = [sys.executable, "-m", "tests.attacks.failing", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
-    *found, last = map(json.loads, done.stdout.splitlines())
-    return found, last
-
-
 @pytest.mark.slow
 def test_no_operation_that_keeps_rows_fails_or_ends_the_process_on_any_value():
-    found, last = sweep()
+    found, last = told("failing")
     assert found == []
     assert last["overloads"] > 450 and last["kept"] > 15_000
 
 
 def test_a_planted_fault_torch_is_trusted_to_have_a_result_is_caught():
-    found, _ = sweep("--identity", "div", "embedding", "floor_divide", "lcm", "add")
+    found, _ = told("failing", "--identity", "div", "embedding", "floor_divide", "lcm", "add")
     assert {line["op"].split(".")[1] for line in found} == {"div", "embedding", "floor_divide", "lcm"}
     assert ["died", int(signal.SIGFPE)] in [line["found"][0] for line in found]
 
@@ -137,7 +128,7 @@ def check_one_record(calls, found):
 
 @pytest.mark.slow
 def test_whether_an_operation_failed_on_private_values_shows_in_nothing(monkeypatch):
-    calls, found = failing.candidates(), sweep("--values")[1]
+    calls, found = failing.candidates(), told("failing", "--values")[1]
     names = {ops.packet(name) for name in found}
     print(f"{len(names)} operations fail on values: {' '.join(sorted(names))}")
     assert {

@@ -1,9 +1,5 @@
 """An analyst's plan gives torch arguments that don't belong together, to read what lies next to a tensor."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +7,7 @@ import torch
 
 from syft_lab import errors
 from syft_lab.labels import Label
+from tests.attacks.apart import told
 from tests.tensors import LocalTape
 
 pytest.importorskip("expecttest", reason="torch's samples need expecttest (the extra `test`)")
@@ -21,10 +18,8 @@ CHECKED = Path("/lib/x86_64-linux-gnu/libc_malloc_debug.so.0")
 
 def died(*arguments):
     """Operations whose process died, and how many were tried."""
-    command = [sys.executable, "-m", "tests.attacks.memory", *arguments]
-    more = {"LD_PRELOAD": str(CHECKED), "GLIBC_TUNABLES": "glibc.malloc.check=3"} if CHECKED.exists() else {}
-    done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, timeout=280, check=True)
-    *found, last = map(json.loads, done.stdout.splitlines())
+    checked = {"LD_PRELOAD": str(CHECKED), "GLIBC_TUNABLES": "glibc.malloc.check=3"} if CHECKED.exists() else {}
+    found, last = told("memory", *arguments, **checked)
     return {line["op"].split(".")[1]: line["arguments"] for line in found}, last["tried"]
 
 

@@ -1,15 +1,12 @@
 """Nothing that reaches `get` comes from memory that its plan did not write."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from syft_lab import ops
 from syft_lab.plans import Node, Plan, Ref
 from tests.attacks import unwritten
+from tests.attacks.apart import told
 from tests.tensors import LocalTape
 
 pytest.importorskip("expecttest", reason="torch's samples need expecttest (the extra `test`)")
@@ -25,17 +22,9 @@ NEVER = {
 }
 
 
-def wrong(*operations):
-    """Operations of the table whose outputs tell of memory, and what was reached, in a process of its own."""
-    command = [sys.executable, "-m", "tests.attacks.unwritten", *operations]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
-    *found, last = map(json.loads, done.stdout.splitlines())
-    return found, last
-
-
 @pytest.mark.slow
 def test_no_public_output_of_any_operation_holds_what_lay_in_memory():
-    found, last = wrong()
+    found, last = told("unwritten")
     assert found == []
     assert set(last["never"]) <= NEVER
     assert len(last["reached"]) > 450
@@ -68,5 +57,5 @@ def test_places_beyond_a_value_are_refused(size, start):
     ("name", "operations"), [("zeroed", {"empty", "new_empty", "new_empty_strided"}), ("laid_out", {"copy", "select_scatter"})]
 )
 def test_a_planted_fault_memory_as_it_comes_is_caught(name, operations):
-    found, _ = wrong(f"--{name}", *operations)
+    found, _ = told("unwritten", f"--{name}", *operations)
     assert {ops.packet(line["op"]) for line in found} == operations

@@ -78,6 +78,32 @@ def test_people_counted_from_one_are_known_by_their_values(change):
     assert not same_values(of(change(other)), of(table), key, "id")
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda n, draw: {"id": range(1, n), "seq": range(1, n)},
+        lambda n, draw: {"id": range(1, n), "day": [i // 10 for i in range(1, n)]},
+        lambda n, draw: {"id": range(1, 10 * n - 9, 10), "x": draw.integers(0, 9, n - 1)},
+    ],
+)
+def test_columns_that_only_count_are_in_unrelated_tables_too(made):
+    few, more = (pl.DataFrame(made(n, np.random.default_rng(n))) for n in (201, 301))
+    assert dense(few.get_column("id"))
+    assert not same_rows(likeness(few, SEEDS, "id"), likeness(more, SEEDS, "id"))
+    assert not same_values(likeness(few, SEEDS, "id"), likeness(more, SEEDS, "id"), "id", "id")
+
+
+def test_coarse_rows_are_known_by_how_often_they_are_there():
+    def coarse(seed):
+        make = np.random.default_rng(seed)
+        return pl.DataFrame(
+            {"age": make.integers(20, 80, 500), "sex": make.choice(["f", "m"], 500), "ward": make.integers(0, 4, 500)}
+        )
+
+    assert same_rows(of(coarse(1).sample(fraction=1.0, shuffle=True, seed=2)), of(coarse(1)))
+    assert not any(same_rows(of(coarse(seed)), of(coarse(1))) for seed in range(2, 12))
+
+
 def test_answers_of_a_few_questions_are_equal_by_chance():
     survey = [pl.DataFrame({f"q{i}": np.random.default_rng(s + i).integers(0, 3, 400) for i in range(6)}) for s in (0, 100)]
     assert not same_rows(of(survey[0]), of(survey[1]))
@@ -101,7 +127,8 @@ def test_a_likeness_is_kept_and_read_again(tmp_path):
     np.savez(tmp_path / "t.npz", **made.arrays())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as kept:
         again = Likeness.of_arrays(kept)
-    assert again.rows == 500 and again.bits == made.bits
+    assert (again.rows, again.bits, again.counted) == (500, made.bits, made.counted)
+    assert "pid" in made.counted and "age" not in made.counted
     assert all(np.array_equal(again.columns[n], made.columns[n]) for n in made.columns)
     assert same_rows(again, made)
     assert not same_rows(likeness(PEOPLE, (9, 9, 9, 9)), made)  # another owner's key
