@@ -91,7 +91,7 @@ LAYERS = frozenset(
 SHAPE_ONLY = frozenset(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty new_empty_strided zeros ones full "
     "empty empty_strided empty_permuted eye arange linspace logspace scalar_tensor tril_indices triu_indices "
-    "_efficientzerotensor hann_window".split()
+    "hann_window".split()
 )
 RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like bernoulli normal normal_functional uniform exponential "

@@ -187,9 +187,9 @@ def said(arg: Any, name: Callable[[int], str]) -> str:
         return f"#{arg.position}"
     if type(arg) is Mark:
         return arg.name
-    if type(arg) is Body:  # its values have other names than those around it
+    if type(arg) is Body:  # its values have other names than those around it; a text, where all of it is read as Python
         steps = "; ".join(line(n, lambda number: f"${number}") for n in arg.plan.nodes)
-        return f"{{{steps}; return {', '.join(f'${o}' for o in arg.plan.outputs)}}}"
+        return repr(f"{steps}; return {', '.join(f'${o}' for o in arg.plan.outputs)}")
     if type(arg) in (list, tuple):
         return f"[{', '.join(said(a, name) for a in arg)}]"
     return repr(arg)

@@ -1,10 +1,11 @@
 """Operations on values that torch fails on: which there are, what a runner does, and what an analyst sees of two neighbours.
 
-    python -m tests.attacks.failing [--identity | --values] [operation …]
+    python -m tests.attacks.failing [--identity | --values | --apart [--unguarded]] [operation …]
 
 Runs every overload that has a rule of labels on wild private records, in forked children, so that one which ends the process
 is a result. Prints a line of JSON for each that fails, is lost, or fills entries where it should not, and last how many were tried.
-``--identity`` leaves `total` out, as if it were not there. ``--values`` prints instead, of all `candidates`, which fail on values.
+``--identity`` leaves `total` out, as if it were not there. ``--values`` prints instead, of all `candidates`, which fail on values,
+and ``--apart`` those that mix records where they run for each (``--unguarded``: as torch does).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from syft_lab import labels, ops, plans
+from syft_lab.errors import LabError
 from syft_lab.kernel.executor import total
 from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
-from syft_lab.plans import Node, Plan, Ref
+from syft_lab.plans import EACH, Body, Node, Plan, Ref
 from tests.attacks import unwritten
+from tests.tensors import LocalTape
 
 aten = torch.ops.aten
 DTYPES = (torch.int64, torch.int32, torch.int8, torch.uint8, torch.float32, torch.bool)
@@ -247,6 +250,15 @@ def main():
     if "--values" in sys.argv:
         print(json.dumps(fail_on_values(candidates())), flush=True)
         return
+    if "--unguarded" in sys.argv:
+        total._GUARDS = {}
+    if "--apart" in sys.argv:
+        wanted = {a for a in sys.argv[1:] if not a.startswith("-")}
+        found, ran = mixed({n: c for n, c in candidates().items() if not wanted or ops.packet(n) in wanted})
+        for line in found:
+            print(json.dumps(line))
+        print(json.dumps({"ran": sorted({*ran})}), flush=True)
+        return
     if "--identity" in sys.argv:
         compiled.total.made = lambda op, call, arguments, private: call
     wanted = [a for a in sys.argv[1:] if not a.startswith("-")]
@@ -305,6 +317,18 @@ def more_calls():
     ]  # fmt: skip
 
 
+def some_places():
+    """Calls with places that leave others of a vector as they are, where a neighbour's mistake shows."""
+    of, places, values = torch.arange(6.0), torch.tensor([3, 4]), torch.rand(2)
+    yield from ((func, [of, *more], {}) for func, more in (
+        (aten.index_fill.int_Scalar, [0, places, 1.0]), (aten.index_fill.int_Tensor, [0, places, torch.tensor(1.0)]), (aten.index_copy.default, [0, places, values]),
+        (aten.index_add.default, [0, places, values]), (aten.index_reduce.default, [0, places, values, "amax"]), (aten.index_put.default, [[places], values]),
+        (aten._unsafe_index_put.default, [[places], values]), (aten.scatter.src, [0, places, values]), (aten.scatter.value, [0, places, 1.0]), (aten.scatter_add.default, [0, places, values]),
+        (aten.scatter_reduce.two, [0, places, values, "sum"]), (aten.put.default, [places, values]), (aten.take.default, [places]), (aten.gather.default, [0, places]),
+        (aten.index_select.default, [0, places]), (aten.index.Tensor, [[places]]), (aten._unsafe_index.Tensor, [[places]]),
+    ))  # fmt: skip
+
+
 def candidates():
     """Calls to try, by name: those of torch's samples, and of operations that look at values."""
     index, table = torch.tensor([0, 2, 1]), torch.rand(3, 3)
@@ -314,6 +338,7 @@ def candidates():
         (aten.index.Tensor, [table, [index]], {}), (aten.scatter.src, [table, 0, index.expand(3, 3), table], {}), (aten.scatter_add.default, [table, 0, index.expand(3, 3), table], {}),
         (aten.index_add.default, [table, 0, index, table], {}), (aten.index_put.default, [table, [index], table], {}), (aten.index_fill.int_Scalar, [table, 0, index, 1.0], {}),
         (aten.nll_loss_forward.default, [table, index, None, 1, -100], {}), (aten.binary_cross_entropy.default, [table, table], {}), (aten.multinomial.default, [table, 2], {}),
+        *some_places(),
     ]:  # fmt: skip
         found.setdefault(str(func), []).append((func, args, {k: v for k, v in kwargs.items() if k != "seed"}))
     return found
@@ -345,6 +370,64 @@ def fail_on_values(calls):
         _, *at = [line["trying"] for line in lines if "trying" in line and line["trying"][0] == name][-1]
         found[name] = (*at, "it ends the process")
     return found
+
+
+def each_of(func, args, kwargs, middle=None):
+    """An operation run for each of three like records, of which the second has other ``middle`` (place among tensors, values).
+
+    Gives why there is no result, or None, and what is held of each of its results.
+    """
+    plan, given = unwritten.planned(func, args, kwargs)
+    if plan is None or not given:
+        return "no plan", []
+    tape = LocalTape()
+    whole = [torch.stack([t, middle[1] if middle and i == middle[0] else t, t]) for i, t in enumerate(given)]
+    sent = [tape.asset(t, labels.rows("d v1", 1)).current.number for t in whole]
+    numbers = [tape.new().number for _ in plan.outputs]
+    outs = tuple(range(len(given), len(given) + len(numbers)))
+    node = Node(EACH, (Body(plan), [0] * len(given), [Ref(i) for i in range(len(given))]), {}, outs)
+    try:
+        lost = tape.run(Plan(len(given), (node,), outs), sent, numbers)["lost"]
+    except LabError as error:
+        lost = str(error)
+    return lost or None, [] if lost else [tape.runner.space.held[n] for n in numbers]
+
+
+def mixed(calls):
+    """Of each operation that runs for each record: whether the others keep every bit where one has other values."""
+
+    def work(name, write):
+        ran, wrong = 0, []
+        for func, args, kwargs in [calls[name][0], *calls[name][1:][-1:]]:
+            lost, base = each_of(func, args, kwargs)
+            if lost:
+                continue
+            ran += 1
+            tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+            for j, t in enumerate(tensors):
+                others = list(odd(t)) if t.numel() else []
+                if not t.dtype.is_floating_point and not t.is_complex() and t.dtype is not torch.bool and t.numel():
+                    first = torch.zeros(t.shape, dtype=torch.bool)
+                    first.view(-1)[0] = True
+                    others += [torch.where(first, v, t).to(t.dtype) for v in (-1, -2, 1, 2)] + [t.flip(0)] if t.dim() else []
+                for other in others:
+                    lost, held = each_of(func, args, kwargs, (j, other))
+                    for one, two in zip(base, held, strict=False):
+                        keep = torch.tensor([0, 2])
+                        same = (
+                            [h.tensor[keep].contiguous().view(-1).view(torch.uint8) for h in (one, two)]
+                            if one.tensor.numel()
+                            else [None] * 2
+                        )
+                        if same[0] is not None and not torch.equal(*same):
+                            wrong.append([j, other.flatten()[:4].tolist().__repr__()])
+                    if lost:
+                        wrong.append([j, lost])
+        write({"op": name, "ran": ran, "wrong": wrong[:3]})
+
+    lines, deaths = in_children(calls, work)
+    found = [line for line in lines if line["wrong"]] + [{"op": name, "died": status} for name, status in deaths.items()]
+    return found, [ops.packet(line["op"]) for line in lines if line["ran"]]
 
 
 def at(calls, name, i, j, k):

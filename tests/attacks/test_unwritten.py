@@ -13,7 +13,6 @@ pytest.importorskip("expecttest", reason="torch's samples need expecttest (the e
 pytestmark = pytest.mark.skipif(not unwritten.fills(), reason="this C library does not fill memory with a pattern")
 # Reached by what torch runs elsewhere, or on a GPU alone, or views of what is given.
 NEVER = {
-    "_efficientzerotensor",
     "_fused_rms_norm_backward",
     "_thnn_fused_gru_cell",
     "_thnn_fused_lstm_cell",

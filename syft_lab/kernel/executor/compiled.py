@@ -318,6 +318,8 @@ def _kind(node: Node, known: Callable[[int], Spec], loose: bool, device: torch.d
     random = ops.is_random(node.op)
     floats = any(type(a) is float for a in (*node.args, *node.kwargs.values()))
     call = _caller(node.op, func, random, specs, outs, device)
+    if ops.packet(node.op) == "gather":
+        call = unchecked.long_places(arguments, call)
     if ops.packet(node.op) in unchecked.PLACES:
         call = unchecked.looked(ops.packet(node.op), arguments, call)
     if device.type == "cuda":
@@ -358,15 +360,14 @@ def _each(node: Node, known: Callable[[int], Spec], device: torch.device) -> Kin
     count = next(spec.shape[0] for spec, flag in zip(read, flags, strict=True) if flag == 0)
 
     names = [[a.name for a in step.kind.func._schema.arguments] for step in ready.steps]
-    failures: list[torch.Tensor] = []
-    calls = [total.guarded(step.kind.op, names[i], step.kind.call, failures) for i, step in enumerate(ready.steps)]
+    calls = [total.guarded(step.kind.op, names[i], step.kind.call) for i, step in enumerate(ready.steps)]
 
     def program(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The results, and whether torch would have failed on a value."""
-        failures.clear()
+        failures: list[torch.Tensor] = []
         held = dict(enumerate(values))
         for step, call in zip(ready.steps, calls, strict=True):
-            for number, value in zip(step.outs, call(*step.arguments(held.__getitem__), None), strict=True):
+            for number, value in zip(step.outs, call(*step.arguments(held.__getitem__), failures), strict=True):
                 if number is not None:
                     held[number] = value
         failed = functools.reduce(torch.logical_or, failures, values[0].new_zeros((), dtype=torch.bool))

@@ -46,6 +46,7 @@ MAX_VALUES, MAX_HISTORY, PLANS = 200_000, 20_000, 256
 FLOPS_A_SECOND = {"cpu": 2e9, "cuda": 1e12}  # what the slowest do on large operations
 LINES, COMPILED, RUNS, SETS = 400, 64, 1024, 4096
 SMALL = 1 << 20
+TYPES = "\0"  # begins what is told whatever values are
 TRIAL = 1  # the version of what `trial` tries
 NOTHING: frozenset[Kind] = frozenset()
 
@@ -110,6 +111,7 @@ class Runner:
         self._sets: dict[frozenset[Kind], frozenset[Kind]] = {}  # what values have behind them, each set once
         self._tried: set[bytes] = set()  # claims that held
         self._refusals: OrderedDict[Any, str] = OrderedDict()
+        self._rests: set[Kind] = set()  # kinds of operations that values of the plan which runs now may rest on
         if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
             raise StateError(f"this owner's machine has no {device} that torch can use")
 
@@ -302,7 +304,7 @@ class Runner:
 
         Gives None where the plan needs more, whatever its values are: which way is taken would show in what is held.
         """
-        if plan.grid or plan.total:
+        if plan.grid or plan.total or any(held.why and held.spec.label.kind == "public" for held in given):
             return None
         deadline, late = self._begin(plan), False
         values: dict[int, Any] = dict(enumerate([held.tensor for held in given]))
@@ -313,10 +315,12 @@ class Runner:
             for step in plan.steps:
                 kind = step.kind
                 if kind.private and kind.refusal != "":
-                    self._check_refusal(step, values, {})  # with no public values to look at: `Kind.looks`
+                    return None  # whether it is refused is found out first
                 try:
                     found = kind.call(*step.arguments(value), None if step.seed is None else seeds[step.seed])
                 except Exception as error:
+                    if not kind.private:
+                        return None  # what is told of it depends on more
                     found, why = self._failed(step, error)
                     whys.update((n, why) for n in step.outs if n is not None)
                 for number, spec, tensor in zip(step.outs, kind.outs, found, strict=True):
@@ -357,9 +361,12 @@ class Runner:
         values = dict(enumerate(given))
         deadline = self._begin(plan)
         lossy = any(v.why or v.filled for v in given)
+        self._rests = set().union(*[held.behind for held in given])
         with torch.no_grad():
             for step in plan.steps:
                 lossy = self._step(step, values, lossy, seeds)
+                if step.kind.claims:
+                    self._rests.add(step.kind)
                 for n in step.last:
                     values.pop(n, None)
                 if time.monotonic() > deadline:
@@ -376,12 +383,14 @@ class Runner:
             if same is not None and step.outs[0] is not None:
                 values[step.outs[0]] = same
                 return lossy or bool(same.why or same.filled)
-        why, filled = "", 0
+        why, filled, public = "", 0, ""
         if lossy:
             why = next((values[n].why for n in step.reads if values[n].why), "")
+            public = next((v.why for v in map(values.__getitem__, step.reads) if v.why and v.spec.label.kind == "public"), "")
             filled = sum(values[n].filled for n in step.reads)
         found, failed = self._called(step, values, seeds)
         why, filled = why or failed, filled + getattr(found, "filled", 0)
+        public = public or ("" if kind.private else failed)
         for i, (number, spec) in enumerate(zip(step.outs, kind.outs, strict=True)):
             if number is None or spec is None:
                 continue
@@ -393,8 +402,9 @@ class Runner:
                     self.space.made[key] = made
             tensor = self._fitted(kind, found[i], spec)
             companion = self._grid(step, values, spec) if kind.grid else None
-            public = spec.label.kind == "public"  # made of no private value, whatever went wrong with one
-            values[number] = Held(tensor, spec, made, companion, "" if public else why, filled=0 if public else filled)
+            # What is public is made of no private value, whatever went wrong with one.
+            told, count = (public, 0) if spec.label.kind == "public" else (why, filled)
+            values[number] = Held(tensor, spec, made, companion, told, filled=count)
         return lossy or bool(why or filled)
 
     def _called(self, step: Step, values: Mapping[int, Held], seeds: Sequence[int]) -> tuple[Sequence[Any], str]:
@@ -416,7 +426,7 @@ class Runner:
         if isinstance(error, MemoryError | torch.AcceleratorError):  # after the second no operation on that GPU works here
             raise error
         why = _failure(kind, error)  # whatever it is: that it failed may tell of values
-        if not kind.private:
+        if not kind.private and (_of_types(error) or self._may_tell()):
             raise FailedError(why) from None
         return [None if spec is None else _nothing(spec, self.device) for spec in kind.outs], why
 
@@ -437,8 +447,16 @@ class Runner:
                 while len(self._refusals) > SETS:
                     self._refusals.popitem(last=False)
             why = self._refusals[key]
-        if why:
-            raise FailedError(why)
+        if why and (why[0] == TYPES or self._may_tell()):
+            raise FailedError(why.removeprefix(TYPES))
+
+    def _may_tell(self) -> bool:
+        """Whether all has been tried that the labels of public values here rest on; before, a failure tells of no value.
+
+        A value is only thought to be public until then, and what a failure says could hold what it is made of. So it is
+        lost, which its owner and, once it was tried, who asks for it is told.
+        """
+        return all(kind.claim in self._tried for kind in self._rests)
 
     def _refusal(self, step: Step, values: Mapping[int, Any]) -> str:
         """Why a step fails on zeros and on ones in place of its private values; empty where it works, or need not fail.
@@ -462,9 +480,9 @@ class Runner:
             except torch.AcceleratorError:
                 raise
             except Exception as error:
-                if not apart and not isinstance(error, NotImplementedError) and " not implemented for '" not in str(error):
+                if not apart and not _of_types(error):
                     return ""  # of values, perhaps
-                why = _failure(kind, error)
+                why = (TYPES if _of_types(error) else "") + _failure(kind, error)
         return why
 
     def _remember(self, made: Made | Ran, weight: int = 1) -> None:
@@ -533,6 +551,8 @@ class Runner:
             raise FailedError(held.why)
         if not private:
             self._check_tried(number)
+            if held.why:
+                raise FailedError(held.why)
         if self._flat is None or self._flat[0] is not held:  # all its parts come from one copy, if one is needed
             self._flat = held, as_bytes(held.tensor.cpu())
         part = self._flat[1][start : start + length]
@@ -620,6 +640,11 @@ def ways_out(label: Label) -> str:
         "clamp it and sum or average over the records, then x.clamp(0, 1).mean(0).release(epsilon=…) leaves under noise"
     )  # fmt: skip
     return f"this value is {label}; {noise}, and x.request(reason=…) asks the owner for the exact value"
+
+
+def _of_types(error: Exception) -> bool:
+    """Whether torch has no such code for these types, whatever the values are."""
+    return isinstance(error, NotImplementedError) or " not implemented for '" in str(error)
 
 
 def _inherit(step: Step, whys: dict[int, str], filled: dict[int, int]) -> None:

@@ -154,29 +154,31 @@ def _divided(op: str, given: Mapping[str, Any], private: frozenset[str]) -> Sequ
 # For each record (`each`), where one that fails would cost the others time, no operation may fail on a value
 
 
-def guarded(op: str, arguments: Sequence[str], call: Call, failures: list[Tensor]) -> Call:
+def guarded(op: str, arguments: Sequence[str], call: Call) -> Callable[..., Sequence[Any]]:
     """``call`` with NaN (whole numbers: 0) in all of its results where torch would fail on a value; for use under `vmap`.
 
-    Whether it would goes to ``failures``. Raises RefusedOpError for an operation that there is no such guard for.
+    Takes a list besides, to which goes whether it would. Places are counted from the front when torch sees them: under `vmap`
+    it lays records end to end, where one before a record's first is its neighbour's last. Raises RefusedOpError for an
+    operation that there is no such guard for.
     """
     name = ops.packet(op)
     if name in _UNGUARDED:
         raise RefusedOpError(f"{op} can fail on the values of one record, so lab.each can't have it: compute it outside")
     rule = _GUARDS.get(name)
-    if rule is None:
-        return call
 
-    def careful(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Sequence[Any]:
+    def careful(args: list[Any], kwargs: dict[str, Any], failures: list[Tensor]) -> Sequence[Any]:
+        if rule is None:
+            return call(args, kwargs, None)
         given = {**dict(zip(arguments, args, strict=False)), **kwargs}
         bad: list[Tensor] = []
-        for argument, value, outside, safe in rule(given):
+        for argument, plain, outside in rule(given):
             bad.append(outside.any())
-            kept = torch.where(outside, torch.full_like(value, safe), value)
+            kept = torch.where(outside, torch.zeros_like(plain), plain)
             if isinstance(argument, tuple):
                 given[argument[0]] = [kept if i == argument[1] else v for i, v in enumerate(given[argument[0]])]
             else:
                 given[argument] = kept
-        results = call([], given, seed)
+        results = call([], given, None)
         if not bad:
             return results
         failed = functools.reduce(torch.logical_or, bad)
@@ -190,67 +192,73 @@ def _nothing(t: Tensor) -> Tensor:
     return torch.full_like(t, math.nan if t.is_floating_point() or t.is_complex() else 0)
 
 
-_Guard = Callable[[Mapping[str, Any]], list[tuple[Any, Tensor, Tensor, float]]]
+# Each guard gives, for arguments by name: which one, what stands there in plain form, and where it is what torch fails on.
+_Found = list[tuple[Any, Tensor, Tensor]]
 
 
-def _along(given: Mapping[str, Any], name: str = "index", wraps: bool = False) -> list[tuple[Any, Tensor, Tensor, float]]:
+def _places(argument: Any, places: Tensor, size: int, wraps: bool) -> tuple[Any, Tensor, Tensor]:
+    """Places from 0 to below ``size``; where it ``wraps``, those below 0 count from the end."""
+    plain = torch.where(places < 0, places + size, places) if wraps else places
+    return argument, plain, (plain < 0) | (plain >= size)
+
+
+def _along(given: Mapping[str, Any], name: str = "index", wraps: bool = False) -> _Found:
     """Places along one axis."""
-    of, places = given["self"], given[name]
-    size = of.shape[given["dim"]] if of.dim() else 1
-    return [(name, places, (places < (-size if wraps else 0)) | (places >= size), 0)]
+    of = given["self"]
+    return [_places(name, given[name], of.shape[given["dim"]] if of.dim() else 1, wraps)]
 
 
-def _at(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+def _at(given: Mapping[str, Any]) -> _Found:
     """Places along several axes, each a tensor of its own."""
-    found: list[tuple[Any, Tensor, Tensor, float]] = []
-    for i, places in enumerate(given["indices"]):
-        if places is not None and not places.dtype.is_floating_point and places.dtype is not torch.bool:
-            size = given["self"].shape[i]
-            found.append((("indices", i), places, (places < -size) | (places >= size), 0))
-    return found
+    return [
+        _places(("indices", i), places, given["self"].shape[i], True)
+        for i, places in enumerate(given["indices"])
+        if places is not None and places.dtype is not torch.bool
+    ]
 
 
-def _flat(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
-    places, size = given["index"], given["self"].numel()
-    return [("index", places, (places < -size) | (places >= size), 0)]
+def _flat(given: Mapping[str, Any]) -> _Found:
+    return [_places("index", given["index"], given["self"].numel(), True)]
 
 
-def _classes(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
-    target, of = given["target"], given["self"].shape
-    outside = (target < 0) | (target >= of[1 if len(of) > 1 else 0])
-    return [("target", target, outside & (target != given.get("ignore_index", -1)), 0)]
+def _classes(given: Mapping[str, Any]) -> _Found:
+    """Classes, and one that is left out, which may be any number."""
+    target, of, apart = given["target"], given["self"].shape, given.get("ignore_index", -100)
+    size = of[1 if len(of) > 1 else 0]
+    return [("target", target, ((target < 0) | (target >= size)) & (target != apart))]
 
 
-def _margins(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
-    target = given["target"]
-    return [("target", target, (target < 0) | (target >= given["self"].shape[-1]), 0)]
+def _margins(given: Mapping[str, Any]) -> _Found:
+    return [_places("target", given["target"], given["self"].shape[-1], False)]
 
 
-def _listed(given: Mapping[str, Any], name: str) -> list[tuple[Any, Tensor, Tensor, float]]:
-    """Places that the owner looks at anyway, outside (`unchecked`)."""
-    places, low, high, *besides = unchecked.PLACES[name](given)
-    outside = (places < low) | (places >= high)
-    argument = "target" if "target" in given else "indices"
-    return [(argument, places, outside & (places != besides[0]) if besides else outside, 0)]
+def _rows(given: Mapping[str, Any]) -> _Found:
+    """Rows of a table. ``padding_idx`` is a place, or -1 for none."""
+    return [_places("indices", given["indices"], given["num_weights"], False)]
 
 
-def _finite(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
+def _pooled_at(given: Mapping[str, Any], dims: int) -> _Found:
+    return [_places("indices", given["indices"], math.prod(given["self"].shape[-dims:]), False)]
+
+
+def _finite(given: Mapping[str, Any]) -> _Found:
     name = "A" if "A" in given else "self"
-    return [(name, given[name], ~torch.isfinite(given[name]), 0)]
+    return [(name, given[name], ~torch.isfinite(given[name]))]
 
 
-def _shares(given: Mapping[str, Any]) -> list[tuple[Any, Tensor, Tensor, float]]:
-    return [("self", given["self"], ~((given["self"] >= 0) & (given["self"] <= 1)), 0)]
+def _shares(given: Mapping[str, Any]) -> _Found:
+    return [("self", given["self"], ~((given["self"] >= 0) & (given["self"] <= 1)))]
 
 
-_GUARDS: Mapping[str, _Guard] = {
+_GUARDS: Mapping[str, Callable[[Mapping[str, Any]], _Found]] = {
     **dict.fromkeys("gather scatter scatter_add scatter_reduce index_add index_copy index_reduce index_select".split(), _along),
     "index_fill": functools.partial(_along, wraps=True), "cummaxmin_backward": lambda given: _along(
         {"self": given["input"], "dim": given["dim"], "indices": given["indices"]}, "indices"),
     **dict.fromkeys("index _unsafe_index index_put _unsafe_index_put _index_put_impl".split(), _at),
     **dict.fromkeys(("take", "put"), _flat),
-    **dict.fromkeys(("nll_loss_forward", "nll_loss2d_forward"), _classes), "multi_margin_loss": _margins,
-    **{name: functools.partial(_listed, name=name) for name in unchecked.PLACES},
+    **dict.fromkeys("nll_loss_forward nll_loss2d_forward nll_loss_backward nll_loss2d_backward".split(), _classes),
+    "multi_margin_loss": _margins, "embedding_dense_backward": _rows,
+    **{name: functools.partial(_pooled_at, dims=dims) for name, dims in unchecked.PLANES.items()},
     **dict.fromkeys("_linalg_eigh _linalg_svd linalg_eig linalg_pinv".split(), _finite),
     "binary_cross_entropy": _shares,
 }  # fmt: skip

@@ -411,8 +411,11 @@ class _Draw:
         x = torch.randint(min(low, top - 1), top, shape, generator=g)
         if wild:
             own = [int(n) for n in self.numbers.tolist() if limits.min <= n <= limits.max and n == n and abs(n) < 2**63]
-            pool = torch.tensor([*own, 0, 1, max(-1, limits.min), limits.max, limits.min, top, 100])
+            before = max(-1, limits.min)
+            pool = torch.tensor([*own, 0, 1, before, limits.max, limits.min, top, 100])
             odd = torch.rand(shape, generator=g) < 0.15
+            if self.step.kind.func is None:  # of one record: places may be anywhere in it, and most mistakes are one off
+                pool, odd = torch.tensor([before, max(-2, limits.min), 0, 1, 2, top, 100]), torch.rand(shape, generator=g) < 0.5
             x = torch.where(odd, pool[torch.randint(len(pool), shape, generator=g)], x)
         return x.to(dtype)
 

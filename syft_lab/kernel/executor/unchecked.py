@@ -36,6 +36,11 @@ def sizes(name: str, given: Given) -> None:
         raise ValueError(f"{name} of tensors without entries: torch's code divides by their number, or reads before them")
     if name in LOSSES and name.endswith("_backward") and not given["self"].dtype.is_floating_point:
         raise ValueError(f"{name} of whole numbers: they have no gradient")  # and a divisor would be cut to 0, which traps
+    if name in _AXES and not all(0 <= d < len(_shape(given, "self")) for d in given["dim"]):
+        raise ValueError(f"{name} takes axes that are counted from the front, from 0 on")
+    for argument, most in _CHOICES.get(name, {}).items():
+        if not 0 <= given[argument] <= most:
+            raise ValueError(f"{name} has {argument} 0 to {most}, not {given[argument]}")
     rule = _SIZES.get(name)
     if rule is not None:
         for found, due in rule(given):
@@ -175,6 +180,12 @@ _FULL = frozenset(
     "_pdist_backward _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention_for_cpu_backward "
     "_weight_norm_interface _weight_norm_interface_backward".split()
 )
+_AXES = frozenset(("_fft_c2c", "_fft_r2c", "_fft_c2r"))  # written to in a list of sizes as they are
+# Numbers that stand for a way to compute, for which there is code up to so much; for others results stay as memory was.
+_CHOICES: Mapping[str, Mapping[str, int]] = {
+    **{f"grid_sampler_2d{end}": {"interpolation_mode": 2, "padding_mode": 2} for end in ("", "_backward")},
+    **{f"grid_sampler_3d{end}": {"interpolation_mode": 1, "padding_mode": 2} for end in ("", "_backward")},
+}
 _RUNNING = ("weight", "bias", "running_mean", "running_var")
 _SIZES: dict[str, Callable[[Given], Iterator[Pair]]] = {
     **dict.fromkeys(("_native_batch_norm_legit", "_native_batch_norm_legit_functional",
@@ -218,6 +229,16 @@ def looked(name: str, arguments: Sequence[str], call: Callable[..., Any]) -> Cal
         return call(args, kwargs, seed)
 
     return checked
+
+
+def long_places(arguments: Sequence[str], call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call`` of `gather` with places of 64 bits: torch 2.13 reads others wrongly where they are expanded."""
+
+    def widened(args: list[Any], kwargs: dict[str, Any], seed: int | None) -> Any:
+        given = {**dict(zip(arguments, args, strict=False)), **kwargs}
+        return call([], {**given, "index": given["index"].to(torch.int64)}, seed)
+
+    return widened
 
 
 def _in_planes(given: Given, dims: int) -> tuple[Any, int, int]:
