@@ -232,6 +232,21 @@ def test_reasons_of_types_and_of_public_values_are_told_and_are_the_same_for_bot
     ]
 
 
+def test_a_failure_on_computed_public_values_is_told_once_what_they_rest_on_was_tried():
+    tape = LocalTape()
+    x, table = tape.send(torch.tensor([3.0, 1.0])), tape.send(torch.ones(4))
+    places = (x.sort().values * 9).long()
+    found = table.gather(0, places)
+    later = found + 1
+    assert tape.flush()["lost"] == ""  # whether it failed is of values that are only thought to be public
+    for lost in (found, later):
+        with pytest.raises(errors.FailedError, match="index 9 is out of bounds"):
+            tape.runner.fetch(lost.current.number, 0, 8)
+    again = tape.send(torch.zeros(3)).gather(0, places)
+    assert again.shape == (2,)
+    assert "index 9 is out of bounds" in tape.flush()["lost"]
+
+
 # With a real owner and a session
 
 

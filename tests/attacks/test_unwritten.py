@@ -53,7 +53,12 @@ def test_places_beyond_a_value_are_refused(size, start):
 
 
 @pytest.mark.parametrize(
-    ("name", "operations"), [("zeroed", {"empty", "new_empty", "new_empty_strided"}), ("laid_out", {"copy", "select_scatter"})]
+    ("name", "operations"),
+    [
+        ("zeroed", {"empty", "new_empty", "new_empty_strided"}),
+        ("laid_out", {"copy", "select_scatter"}),
+        ("modes", {"grid_sampler_3d", "_fft_c2r"}),
+    ],
 )
 def test_a_planted_fault_memory_as_it_comes_is_caught(name, operations):
     found, _ = told("unwritten", f"--{name}", *operations)

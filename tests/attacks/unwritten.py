@@ -1,6 +1,6 @@
 """Runs operations as an owner does, on public inputs, while the C library fills fresh and freed memory with a pattern.
 
-    python -m tests.attacks.unwritten [--zeroed | --laid_out] [operation …]
+    python -m tests.attacks.unwritten [--zeroed | --laid_out | --modes] [operation …]
 
 Calls are those of torch's samples (`memory.calls`), some by hand, and variants of them: all zeros, NaN, another dtype, a
 length of 0. Each runs in memory full of one byte, then of another. Prints lines of JSON: an operation whose public outputs
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from syft_lab import ops, plans
 from syft_lab.errors import LabError
-from syft_lab.kernel.executor import compiled, trial
+from syft_lab.kernel.executor import compiled, trial, unchecked
 from syft_lab.kernel.executor.runner import Quota, Runner
 from syft_lab.labels import PUBLIC
 from syft_lab.plans import Mark, Node, Plan, Ref
@@ -95,7 +95,7 @@ def planned(func, args, kwargs):
 
 
 def outputs(plan, given, byte, keep=False):
-    """Bytes of each output as they travel, and of all memory in it that a plan can address; None where it failed."""
+    """Bytes of each output as they travel, and of all memory in it that a plan can address; words where it failed."""
     filled(byte)
     try:
         runner = Runner("cpu", Quota(memory=256 << 20))
@@ -103,11 +103,10 @@ def outputs(plan, given, byte, keep=False):
             runner.load(i, tensor, PUBLIC.to_json(), "given")
         numbers = list(range(1000, 1000 + len(plan.outputs)))
         run = {"inputs": list(range(len(given))), "outputs": numbers, "free": [], "seeds": list(plan.seeds)}
-        if runner.run(plans.parse(plan.canonical), run, plan.digest, keep)["lost"]:
-            return None
-        return [told for n in numbers for told in reached(runner, n)]
-    except LabError:
-        return None
+        lost = runner.run(plans.parse(plan.canonical), run, plan.digest, keep)["lost"]
+        return lost or [told for n in numbers for told in reached(runner, n)]
+    except LabError as error:
+        return str(error)
     finally:
         trial._perturb(0)
 
@@ -133,8 +132,8 @@ def judged(func, args, kwargs, keeps=(False, True)):
         return None
     for keep in keeps:
         found = [outputs(plan, given, byte, keep) for byte in BYTES]
-        if found[0] is None or found[1] is None:
-            return None if found[0] is found[1] else "it fails for what lay in memory"
+        if isinstance(found[0], str) or isinstance(found[1], str):
+            return None if found[0] == found[1] else "whether it fails, or what it says then, is of what lay in memory"
         if found[0] != found[1]:
             return "its outputs differ with what lay in memory"
         into = b"\0".join(
@@ -176,6 +175,10 @@ def variants(args, kwargs, first, empty):
     if floats:
         for dtype in VARIANTS:
             yield retyped(args, kwargs, dtype)
+    leaves, form = tree_flatten((args, kwargs))
+    for i in [i for i, leaf in enumerate(leaves) if type(leaf) is int]:  # axes, modes, sizes that no caller of torch's gives
+        for number in (-1, 7):
+            yield tree_unflatten([*leaves[:i], number, *leaves[i + 1 :]], form)
     lengths = sorted({n for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor) for n in t.shape if n})[:2]
     for length in lengths if empty else ():
         yield changed(args, kwargs, lambda t, n=length: t[tuple(slice(0, 0) if s == n else slice(None) for s in t.shape)])
@@ -254,7 +257,7 @@ def tried(name, kept, empty):
 
 
 def planted(name):
-    """Leave out zeros in memory that nobody filled (``zeroed``), or only those between entries (``laid_out``)."""
+    """Leave out zeros in memory that nobody filled (``zeroed``), only those between entries, or looking at ``modes`` and axes."""
     real = compiled._caller
 
     def careless(op, func, random, specs, outs, device):
@@ -264,7 +267,9 @@ def planted(name):
     def loose(tensor, spec):
         return torch.empty_strided(spec.shape, spec.stride, dtype=tensor.dtype).copy_(tensor)
 
-    if name == "zeroed":
+    if name == "modes":
+        unchecked._CHOICES, unchecked._AXES = {}, frozenset()
+    elif name == "zeroed":
         compiled._caller = careless
     else:
         compiled.laid_out = loose
@@ -273,7 +278,7 @@ def planted(name):
 def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    for option in [a for a in sys.argv if a in ("--zeroed", "--laid_out")]:
+    for option in [a for a in sys.argv if a in ("--zeroed", "--laid_out", "--modes")]:
         planted(option[2:])
     calls = named_calls({a for a in sys.argv[1:] if not a.startswith("-")})
     left, names = [(name, True) for name in calls], set()

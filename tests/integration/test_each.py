@@ -163,3 +163,31 @@ def test_what_is_mapped_twice_stays_apart_in_any_layout():
     assert why == "" and torch.equal(held.tensor, DATA.transpose(1, 2).sort(1).values)
     _, held, why = ran(node(SORT), DATA, Label("rows", ("d v1",), 1, 1))
     assert held.spec.label.kind == "private"
+
+
+def test_what_each_gives_can_be_asked_for(owner):
+    made = lab.each(lambda r: r.sort(0).values)(owner["scans"])
+    result = made.request(reason="a study of ranges")
+    (request,) = [r for r in owner.host.requests if r.state == "filed"]
+    assert "aten.sort.default($0" in request.code
+    request.approve(digest=request.digest)
+    request.wait()
+    request.release()
+    assert torch.equal(result.get(30), DATA.sort(1).values)
+
+
+@pytest.mark.parametrize("place", [-1, -2, 5])
+def test_a_place_before_the_first_is_not_the_neighbours_last(owner, place):
+    """Under vmap torch lays records end to end: -1 in one record was the last place of the record before it."""
+    places = torch.zeros(8, 2, dtype=torch.long)
+    places[3, 0] = place
+    owner.publish(places, f"places{place}".replace("-", "m"), bounds=(-2, 5), distinct=True, budget=lab.Budget(100.0))
+    x = owner[f"places{place}".replace("-", "m")]
+    look = torch.zeros(8)
+    look[2] = 1  # at the record before it alone
+    for body in (
+        lambda r: torch.func.grad(lambda t: F.embedding(r, t).sum())(torch.zeros(5, 1))[4, 0],
+        lambda r: torch.zeros(5).index_fill(0, r, 1.0)[4],
+    ):
+        told = (lab.each(body)(x) * look).clamp(0, 1).sum().release(epsilon=40.0).value
+        assert abs(float(told)) < 0.3
