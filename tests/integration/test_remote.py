@@ -142,7 +142,7 @@ def test_parameters_are_part_of_the_request(pair):
 def test_an_interrupt_ends_the_wait_and_not_the_request(pair):
     owner, analyst = pair
     asked = analyst.start("%%remote hospital_a --use patients --return m --block\nm = patients.age.mean()")
-    while "filed" not in owner.run("print(owner.requests[0].state)"):
+    while "filed" not in owner.run("print([r.state for r in owner.requests[:1]])"):
         time.sleep(0.01)
     while "request" not in analyst.client.get_iopub_msg(timeout=20)["content"].get("data", {}).get("text/plain", ""):
         continue
