@@ -90,7 +90,8 @@ def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Pre
         for name in mapping:
             if name not in columns:
                 raise UsageError(f"{setting} names {ascii(name)[:80]}, which is no column that can be published")
-    described = tuple(_describe(n, frame.schema[n], terms) for n in columns)
+    types = frame.schema  # read once: polars makes it anew each time
+    described = tuple(_describe(n, types[n], terms) for n in columns)
     if not described:
         raise UsageError("the table has no column that can be published")
     schema = Schema(described, terms.max_contributions, terms.max_rows)
@@ -198,6 +199,8 @@ def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, l
 
 def _lost(given: pl.Series, made: pl.Series) -> int:
     """How many values a column's kind changed, or left out."""
+    if given.dtype == made.dtype:
+        return 0
     known = given.fill_nan(None).is_not_null() if given.dtype.is_float() else given.is_not_null()
     changed = made.is_null()
     if given.dtype.is_numeric() and made.dtype != pl.String:
