@@ -17,7 +17,7 @@ from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Ledger
 from syft_lab.kernel.registry import Registry
-from syft_lab.kernel.resemblance import SMALL, dense, same_ids, same_rows, same_values
+from syft_lab.kernel.resemblance import SMALL, same_ids, same_people
 from syft_lab.kernel.store import Store, Terms
 from syft_lab.schema import Kind, Scalar, schema_to_json
 
@@ -154,17 +154,16 @@ class Publishing:
     def _alike(self, dataset: Dataset, prepared: tables.Prepared, unit: str) -> bool:
         """Whether a table is about the people of a dataset, as far as ids or rows tell."""
         new, old = self._store.likeness_of(prepared), self._store.likeness(dataset.meta["file"])
-        if new is not None and old is not None and same_rows(new, old):
+        if new is not None and old is not None and same_people(new, old, unit, dataset.unit):
             return True
         rows, kept = self._store.people_of(prepared), self._store.people(dataset.meta["file"])
         if kept is None or (dataset.unit == "row") != (unit == "row") or not same_ids(rows, kept):
             return False
         if new is None or old is None:  # a tensor, whose rows are compared as they are, or an older version's table
             return True
-        if unit == "row":
-            return False
-        counted = prepared.ids is not None and dense(prepared.ids) and min(np.unique(rows).size, np.unique(kept).size) < SMALL
-        return not counted or same_values(new, old, unit, dataset.unit)
+        few = unit in new.counted and min(np.unique(rows).size, np.unique(kept).size) < SMALL
+        whole = old.shapes and min(new.share, old.share) == 1.0  # so that the likeness told of all ids, as they are written now
+        return unit != "row" and not whole and not few
 
     def _budget_for(self, population: str, budget: Budget | None) -> dict[str, int] | None:
         """The cap of a population that is new; None for one that exists."""

@@ -65,6 +65,21 @@ def test_the_same_people_have_one_budget(owner, first, second):
     published(owner, PEOPLE.assign(wave=1), "two", privacy_unit=second, population="one", budget=None)
 
 
+@pytest.mark.parametrize(("first", "second"), [("pid", "row"), ("row", "pid"), ("pid", "pid")])
+def test_people_counted_from_one_are_known_by_row_too_and_other_surveys_are_let_be(owner, first, second):
+    ages, costs = (pd.DataFrame({"pid": np.arange(1, 1501), name: draw.integers(0, 900, 1500)}) for name in ("age", "cost"))
+    published(owner, ages, "one", privacy_unit=first)
+    with pytest.raises(errors.UsageError, match="about the same people"):
+        published(owner, costs, "two", privacy_unit=second)
+    for name in ("three", "four"):
+        survey = {
+            "age": draw.integers(0, 6, 2000),
+            "sex": draw.choice(["f", "m"], 2000),
+            "region": draw.choice([*"NSEW"], 2000),
+        }
+        published(owner, pd.DataFrame(survey), name)
+
+
 def test_an_id_has_one_person_and_an_empty_one_none(owner):
     ids = ["7", "7 ", " 07", "\t7", "8", "", None] * 10
     told = published(
