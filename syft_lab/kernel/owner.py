@@ -234,6 +234,7 @@ class Owner(People):
         except BaseException:
             self._journal.close()
             raise
+        self.listens = f"{host}:{bound}"
         self.address = advertise or saved.get("advertise") or f"{host}:{bound}"
         if advertise is None and listen is not None:
             self.address = f"{host}:{bound}"

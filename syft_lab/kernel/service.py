@@ -17,15 +17,24 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from syft_lab import __version__, canonical, values, wording
 from syft_lab.budget import queries
 from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
 from syft_lab.cell import Cell, Use
-from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabError, RefusedError, UsageError, WireError
+from syft_lab.errors import (
+    ConnectionLost,
+    FailedError,
+    InvitationError,
+    KeyMismatchError,
+    LabError,
+    RefusedError,
+    UsageError,
+    WireError,
+)
 from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel import exports, policy, release
@@ -51,6 +60,8 @@ MAX_PAYLOAD = 64 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 SWITCH_SECONDS = 0.00005
+STOPPING = "the owner's kernel is stopping; ask again once it is back"
+T = TypeVar("T")
 Notify = Callable[[str], None]
 Handler = Callable[[Analyst, Any], Awaitable[m.Message]]
 
@@ -83,6 +94,7 @@ class Service:
         self.heard: dict[str, float] = {}  # an analyst's key → when it asked last
         self._asking_lock = threading.Lock()
         self._loop: LoopThread | None = None
+        self._stopping = False
         self._server: ZmqServer | None = None
         self._hub: Hub | None = None
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="syft-query")
@@ -150,12 +162,13 @@ class Service:
 
     def stop(self, timeout: float = 5.0) -> None:
         """Answer what is in hand, for ``timeout`` seconds at most, then close; idempotent."""
+        self._stopping = True
         loop, self._loop = self._loop, None
         if loop is None:
             return
 
         async def end() -> None:
-            for changed in self._waiting:  # long polls are answered now
+            for changed in self._waiting:  # long polls end now, and are asked again of whoever starts next
                 changed.set()
             if self._hub is not None:
                 await self._hub.drain(timeout)
@@ -168,7 +181,12 @@ class Service:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     async def handle(self, key: str, message: m.Message) -> m.Message:
-        """Answer one message from the holder of ``key``; raises the error to refuse with."""
+        """Answer one message from the holder of ``key``; raises the error to refuse with.
+
+        Once the owner stops that is ConnectionLost: the analyst's side asks again until the owner is back.
+        """
+        if self._stopping:
+            raise ConnectionLost(STOPPING)
         if isinstance(message, m.Enrol):
             return self._enrol(key, message)
         if isinstance(message, m.Manage):
@@ -188,7 +206,7 @@ class Service:
             return reply
 
         async def handler(analyst: Analyst, message: Any) -> m.Message:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, judged, analyst, message)
+            return await _begun(self._workers, judged, analyst, message)
 
         return handler
 
@@ -495,9 +513,11 @@ class Service:
         self._waiting[changed] = analyst.name
         try:
             while True:
-                at, found = await asyncio.to_thread(self._news, analyst, message.after)
+                if self._stopping:
+                    raise ConnectionLost(STOPPING)
+                at, found = await _begun(None, self._news, analyst, message.after)
                 left = end - asyncio.get_running_loop().time()
-                if found or left <= 0 or self._loop is None:
+                if found or left <= 0:
                     return m.Requests([canonical.dumps({"at": at, "requests": found})])
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
@@ -557,7 +577,7 @@ class Service:
         action = canonical.loads(message.action)
         if not isinstance(action, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in action.items()):
             raise WireError("an action is a mapping of texts")
-        found = await asyncio.get_running_loop().run_in_executor(self._workers, self.manager, action, by, rights)
+        found = await _begun(self._workers, self.manager, action, by, rights)
         if by != OWNER:
             self._registry.analyst(key)  # a revocation bites while it is looked up
         return m.Managed([canonical.dumps(found)])
@@ -592,6 +612,17 @@ def enrolment(owner: PublicKeys, invitation: str, keys: PublicKeys) -> bytes:
 def rotation(owner: PublicKeys, keys: PublicKeys) -> bytes:
     """What the signatures of a rotation cover."""
     return canonical.dumps([owner.curve, keys.curve, keys.signing])
+
+
+def _begun(executor: Executor | None, work: Callable[..., T], *given: Any) -> asyncio.Future[T]:
+    """What comes of work in a thread of ``executor`` (None: the loop's own). Raises ConnectionLost once it takes no more.
+
+    An interpreter that ends in good order stops all of them first, while this service still answers.
+    """
+    try:
+        return asyncio.get_running_loop().run_in_executor(executor, work, *given)
+    except RuntimeError:
+        raise ConnectionLost(STOPPING) from None
 
 
 def _cost(epsilon: int, delta: int) -> Cost:

@@ -19,7 +19,16 @@ from typing import Any, get_args
 import numpy as np
 
 from syft_lab import canonical
-from syft_lab.errors import BusyError, LabError, PartnerError, RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.errors import (
+    BusyError,
+    ConnectionLost,
+    LabError,
+    PartnerError,
+    RefusedError,
+    StalePointerError,
+    UsageError,
+    WireError,
+)
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Host
@@ -63,6 +72,15 @@ class Seat:
             self._host.close()
         return self._host.call(do, facts, frames, data)
 
+    def begun(self, work: Callable[..., m.Message], *given: Any) -> asyncio.Future[m.Message]:
+        """What comes of work in the session's own thread; raises StalePointerError, or ConnectionLost where the owner stops."""
+        try:
+            return asyncio.get_running_loop().run_in_executor(self.worker, work, *given)
+        except RuntimeError:
+            if self.gone:
+                raise StalePointerError(self.gone) from None
+            raise ConnectionLost("the owner's kernel is stopping; ask again once it is back") from None
+
     def close(self) -> None:
         """End it, also while it computes."""
         self._ended = True
@@ -100,7 +118,9 @@ class Tensors:
                 return self._again(seat, message.number)
             reply: m.Message | LabError
             try:
-                reply = await asyncio.get_running_loop().run_in_executor(seat.worker, self._do, analyst, seat, message)
+                reply = await seat.begun(self._do, analyst, seat, message)
+            except ConnectionLost:  # it was not begun: it comes again, with the same number
+                raise
             except (StalePointerError, PartnerError) as error:
                 self._drop((analyst.name, message.space), str(error))
                 seat.turn.notify_all()

@@ -26,6 +26,8 @@ Handler = Callable[[str, Message], Awaitable[Message]]
 IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
 CONNECTIONS = 4096
 MAX_REFUSAL = 4000
+ALIVE, ALIVE_TOO = b"L", b"Y"
+ALIVE_SECONDS, SILENT_ROUNDS = 2.0, 4
 
 
 class Transport(Protocol):
@@ -63,6 +65,10 @@ class Endpoint:
             return
         async with self._sending:
             await self._put_pieces(header, payload)
+
+    async def put_mark(self, mark: bytes) -> None:
+        """Send a wire message that is only a mark."""
+        await self._send([mark])
 
     async def _put_pieces(self, header: Frame, payload: Sequence[Frame]) -> None:
         transfer = os.urandom(8)
@@ -124,7 +130,8 @@ class Endpoint:
 class Client:
     """The asking side of a connection: any number of requests at a time, each answered or failed.
 
-    Lives on one event loop. ``on_close`` is called once, when the connection is gone.
+    Lives on one event loop. A connection on which nothing comes for 8 s, though an answer is pending and the other side
+    answers `alive`, is over: whoever waits hears of it, and asks again over another.
     """
 
     def __init__(self, transport: Transport, max_payload: int = 1 << 30) -> None:
@@ -138,7 +145,10 @@ class Client:
         )
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._heard = 0
+        self._lively = False  # whether the other side answers `alive`; older owners don't
         self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._listener = asyncio.get_running_loop().create_task(self._listen())
         self.closed = False
 
     async def request(self, message: Message, timeout: float, into: memoryview | None = None) -> Message:
@@ -187,6 +197,8 @@ class Client:
         if self.closed:
             return
         self.closed = True
+        if asyncio.current_task() is not self._listener:
+            self._listener.cancel()
         self._transport.close()
         for reply in self._pending.values():
             if not reply.done():
@@ -195,13 +207,42 @@ class Client:
     async def _read(self) -> None:
         try:
             while True:
-                found = await self._endpoint.take(await self._transport.receive())
+                frames = await self._transport.receive()
+                self._heard += 1
+                if is_one(frames, ALIVE_TOO):
+                    self._lively = True
+                    continue
+                found = await self._endpoint.take(frames)
                 if found is not None:
                     reply = self._pending.get(found[1])
                     if reply is not None and not reply.done():
                         reply.set_result(found[0])
         except (ConnectionLost, WireError) as error:
             self._end(error)
+
+    async def _listen(self) -> None:
+        """While something is asked, ask for a sign of life; end the connection after `SILENT_ROUNDS` without any.
+
+        Rounds are counted, not seconds: where a cell held up this loop, what came meanwhile is read before the next round.
+        """
+        silent = 0
+        while not self.closed:
+            before = self._heard
+            if self._pending or not self._lively:
+                with contextlib.suppress(TimeoutError, ConnectionLost):
+                    async with asyncio.timeout(ALIVE_SECONDS):  # a link that is full can't take it
+                        await self._transport.send([ALIVE])
+            await asyncio.sleep(ALIVE_SECONDS)
+            silent = silent + 1 if self._pending and self._heard == before else 0
+            if silent >= SILENT_ROUNDS and self._lively:
+                self._reader.cancel()
+                seconds = SILENT_ROUNDS * ALIVE_SECONDS
+                self._end(ConnectionLost(f"nothing came from the owner for {seconds:g} s while an answer was pending"))
+
+
+def is_one(frames: Sequence[Frame], mark: bytes) -> bool:
+    """Whether a wire message is this mark and nothing else."""
+    return len(frames) == 1 and bytes(frames[0][: len(mark) + 1]) == mark
 
 
 class Hub:
@@ -237,6 +278,10 @@ class Hub:
                 task.cancel()
 
     async def _take(self, endpoint: Endpoint, key: str, frames: Sequence[Frame]) -> None:
+        if is_one(frames, ALIVE):
+            with contextlib.suppress(ConnectionLost):
+                await endpoint.put_mark(ALIVE_TOO)
+            return
         try:
             found = await endpoint.take(frames)
         except WireError as error:

@@ -19,13 +19,12 @@ from zmq.utils.monitor import parse_monitor_message
 
 from syft_lab.errors import ConnectionLost, KeyMismatchError, UnreachableError, UsageError
 from syft_lab.identity import Keys
-from syft_lab.wire import zerocopy
+from syft_lab.wire import sockets, zerocopy
 from syft_lab.wire.chunks import MAX_WIRE_FRAME
 from syft_lab.wire.codec import Frame
 from syft_lab.wire.link import Hub
 
 DOMAIN = "syft-lab"
-HANDSHAKE_MS, HEARTBEAT_MS, SILENT_MS = 5000, 2000, 8000
 BATCH = 64
 # Systems give ports above to connections and kernels that come and go; an owner wants its own again at the next start.
 PORTS = range(20_000, 30_000)
@@ -62,9 +61,8 @@ class ZmqServer:
         self._router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.maxmsgsize = MAX_WIRE_FRAME
-        self._router.handshake_ivl = HANDSHAKE_MS
-        self._router.heartbeat_ivl = HEARTBEAT_MS
-        self._router.heartbeat_timeout = SILENT_MS
+        sockets.endure(self._router)
+        self._router.sndhwm, self._router.backlog = sockets.UNREAD_MESSAGES, sockets.BACKLOG
         self._router.linger = 200
         self._reading = False
 
@@ -145,10 +143,8 @@ class ZmqTransport:
         self._socket.curve_publickey = keys.public.curve.encode()
         self._socket.curve_secretkey = keys.curve_secret.encode()
         self._socket.linger = 0
-        self._socket.reconnect_ivl = -1  # a broken link is an error to handle above, not to hide
-        self._socket.handshake_ivl = HANDSHAKE_MS
-        self._socket.heartbeat_ivl = HEARTBEAT_MS
-        self._socket.heartbeat_timeout = SILENT_MS
+        sockets.endure(self._socket)
+        self._socket.reconnect_ivl = sockets.NEVER_MS  # a broken link is an error to handle above, not to hide
         self._socket.maxmsgsize = MAX_WIRE_FRAME
         self._monitor = self._socket.get_monitor_socket()
         self._reached = self._lost = False
@@ -205,7 +201,7 @@ class ZmqTransport:
                 if not self._reached:
                     raise UnreachableError(f"nobody listens at {self._address}; is the owner's kernel running?")
                 # Another key is seen at the first message; the events of that and of a timer are the same.
-                if 1000 * (time.monotonic() - began) > 0.9 * HANDSHAKE_MS:
+                if 1000 * (time.monotonic() - began) > 0.9 * sockets.HANDSHAKE_MS:
                     return False
                 raise KeyMismatchError(
                     f"somebody answers at {self._address}, but not with the owner's key; "

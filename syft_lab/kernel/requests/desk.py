@@ -234,7 +234,10 @@ class Desk(Rows):
         row = self._own(request, analyst)
         if not isinstance(text, str) or not text.strip() or len(text) > MAX_WHY:
             raise UsageError(f"a comment is a text of 1 to {MAX_WHY} characters")
-        if len(self.comments(row)) >= MAX_COMMENTS:
+        said = self.comments(row)
+        if said and (said[-1]["by"], said[-1]["text"]) == (by, text.strip()):
+            return row  # it came twice, as after a broken connection
+        if len(said) >= MAX_COMMENTS:
             raise BusyError(f"request {row.number} has {MAX_COMMENTS} comments; talk about the rest elsewhere")
         self._journal.append("commented", {"request": request, "by": by, "text": text.strip()})
         self._changed(request)

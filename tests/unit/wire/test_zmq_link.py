@@ -9,7 +9,7 @@ import pytest
 
 from syft_lab import errors
 from syft_lab.identity import Keys
-from syft_lab.wire import messages, zmq_link
+from syft_lab.wire import messages, sockets
 from syft_lab.wire.link import Client, Hub
 from syft_lab.wire.loop import LoopThread
 from syft_lab.wire.zmq_link import ZmqServer, ZmqTransport
@@ -53,7 +53,7 @@ def connected(port, key, timeout):
 
 
 def test_an_owner_that_is_busy_for_a_while_is_tried_again(monkeypatch):
-    monkeypatch.setattr(zmq_link, "HANDSHAKE_MS", 300)
+    monkeypatch.setattr(sockets, "HANDSHAKE_MS", 300)
     asked = []
 
     def admits(key):
@@ -68,7 +68,7 @@ def test_an_owner_that_is_busy_for_a_while_is_tried_again(monkeypatch):
 
 
 def test_an_owner_that_stays_busy_is_not_taken_for_another(monkeypatch):
-    monkeypatch.setattr(zmq_link, "HANDSHAKE_MS", 300)
+    monkeypatch.setattr(sockets, "HANDSHAKE_MS", 300)
     free = threading.Event()
     with listening(lambda key: free.wait(20)) as port:
         start = time.monotonic()
