@@ -36,8 +36,9 @@ BROKEN = (ConnectionLost, UnreachableError, KeyMismatchError)  # the last: of a 
 T = TypeVar("T")
 M = TypeVar("M", bound=m.Message)
 Asked = m.Release | m.File | m.Collect
-# What an owner answers as before, or does once, however often it is asked. Decisions and new keys are asked for once.
-AGAIN = (m.Ping, m.Datasets, m.Mock, m.Price, m.Account, m.Watch, m.Log, m.Propose, m.Cancel, m.Comment)
+# What an owner answers as before, or does once, however often it is asked. Decisions and new keys are asked for once, and a
+# ping, which is about the link.
+AGAIN = (m.Datasets, m.Mock, m.Price, m.Account, m.Watch, m.Log, m.Propose, m.Cancel, m.Comment)
 
 
 class Patience:

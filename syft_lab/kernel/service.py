@@ -26,6 +26,7 @@ from syft_lab.budget import queries
 from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
 from syft_lab.cell import Cell, Use
 from syft_lab.errors import (
+    BusyError,
     ConnectionLost,
     FailedError,
     InvitationError,
@@ -54,12 +55,17 @@ from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
 from syft_lab.wire.link import Hub
 from syft_lab.wire.loop import LoopThread
+from syft_lab.wire.rates import Bucket
 from syft_lab.wire.zmq_link import ZmqServer
 
 MAX_PAYLOAD = 64 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 SWITCH_SECONDS = 0.00005
+START_SECONDS = 30.0
+# What a person does, and what writes to the journal: so much at once, then one a second. Filing a notebook's cells fits.
+FILED_AT_ONCE, FILED_A_SECOND = 50, 1.0
+RATED = (m.File, m.Propose, m.Cancel, m.Comment, m.Rotate)
 STOPPING = "the owner's kernel is stopping; ask again once it is back"
 T = TypeVar("T")
 Notify = Callable[[str], None]
@@ -93,6 +99,7 @@ class Service:
         self._asking: dict[tuple[Any, ...], threading.Lock] = {}
         self.heard: dict[str, float] = {}  # an analyst's key → when it asked last
         self._asking_lock = threading.Lock()
+        self._filing: dict[str, Bucket] = {}
         self._loop: LoopThread | None = None
         self._stopping = False
         self._server: ZmqServer | None = None
@@ -120,8 +127,9 @@ class Service:
         if tensors is not None:
             tensors.noise, tensors.ask = self._noise, self._ask
         self._waiting: dict[asyncio.Event, str] = {}
+        self._revoked = registry.revoked
         desk.on_change.append(self._wake)
-        registry.on_change.append(self._wake)
+        registry.on_change += [self._wake, self._let_in]
 
     def start(self, host: str, port: int) -> int:
         """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
@@ -134,11 +142,12 @@ class Service:
 
         async def begin() -> int:
             self._hub = Hub(self.handle, MAX_PAYLOAD)
-            self._server = ZmqServer(self.keys, self._registry.admits, self._hub)
-            return self._server.bind(host, port)
+            registry = self._registry
+            self._server = ZmqServer(self.keys, registry.admitted, self._hub, self._notify, registry.name_of)
+            return await self._server.bind(host, port)
 
         try:
-            bound = loop.run(begin(), 5)
+            bound = loop.run(begin(), START_SECONDS)
         except BaseException:
             loop.stop()
             raise
@@ -193,10 +202,24 @@ class Service:
             return await self._manage(key, message)
         analyst = self._registry.analyst(key)
         self.heard[key] = time.time()
+        if isinstance(message, RATED):
+            self._check_rate(analyst)
         handler = self._handlers.get(type(message))
         if handler is None:
             raise WireError(f"an owner does not answer messages of kind {message.kind}")
         return await handler(analyst, message)
+
+    def _check_rate(self, analyst: Analyst) -> None:
+        """Raise BusyError where somebody files, cancels, comments or rotates faster than people do."""
+        with self._asking_lock:
+            bucket = self._filing.setdefault(analyst.name, Bucket(FILED_A_SECOND, FILED_AT_ONCE))
+            now = time.monotonic()
+            wait = bucket.wait(now)
+            if not wait:
+                bucket.take(now)
+        if wait:
+            raise BusyError(f"{FILED_AT_ONCE} requests, comments and cancellations of yours came at once; after that the owner "
+                            f"takes one a second: try again in {math.ceil(wait)} s")  # fmt: skip
 
     def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Handler:
         def judged(analyst: Analyst, message: Any) -> m.Message:
@@ -470,6 +493,7 @@ class Service:
 
     def _ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> m.Message:
         """An exact value, asked for: it is kept as it is now, and the owner decides about it as about a cell's result."""
+        self._check_rate(analyst)
         if seat.joint and self._partners is not None:
             return self._filed(
                 analyst, message.request, lambda partners: partners.ask(analyst, seat, message), "a part of a value"
@@ -544,6 +568,18 @@ class Service:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closing
                 loop.loop.call_soon_threadsafe(wake)
+
+    def _let_in(self) -> None:
+        """From any thread: who may shake hands has changed. Returns once the door knows; who was revoked is cut off now."""
+        server, loop = self._server, self._loop
+        revoked, self._revoked = self._registry.revoked - self._revoked, self._registry.revoked
+        if server is None or loop is None:
+            return
+        if loop.here:
+            server.tell(revoked)
+            return
+        with contextlib.suppress(RuntimeError, ConnectionLost):  # the loop is closing; or is held up, and will tell
+            loop.run(server.told(revoked), START_SECONDS)
 
     def _collect(self, analyst: Analyst, message: m.Collect) -> m.Message:
         self._ledger.check_not_suspended()

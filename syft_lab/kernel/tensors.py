@@ -52,8 +52,8 @@ class Seat:
     ``joint``: it is a party of a federation, whose id is in ``federation`` once that is known.
     """
 
-    def __init__(self, analyst: str, start: Callable[[], Host], joint: bool = False) -> None:
-        self.analyst, self.joint, self.federation = analyst, joint, ""
+    def __init__(self, analyst: str, start: Callable[[], Host], joint: bool = False, memory: int = 0) -> None:
+        self.analyst, self.joint, self.federation, self.memory = analyst, joint, "", memory
         self.next = 1
         self.gone = ""
         self.replies: OrderedDict[int, m.Message | LabError] = OrderedDict()
@@ -90,9 +90,12 @@ class Seat:
 
 
 class Tensors:
-    """All sessions of an owner. ``start`` makes a place for values."""
+    """All sessions of an owner. ``start`` makes a place for values; ``room`` are the bytes that all of them may be promised."""
 
-    def __init__(self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits], wall: Wall) -> None:
+    def __init__(
+        self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits], wall: Wall, room: int = 1 << 62
+    ) -> None:  # fmt: skip
+        self._room = room
         self._catalogue, self._store, self._start, self._limits, self._wall = catalogue, store, start, limits, wall
         self._seats: dict[tuple[str, str], Seat] = {}
         self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -196,9 +199,20 @@ class Tensors:
             own = sorted((s.touched, k) for k, s in self._seats.items() if k[0] == analyst.name)
             if len(own) >= SPACES:
                 raise BusyError(f"{len(own)} sessions of yours hold tensors here; close one of them: session.close()")
-            joint = isinstance(message, m.Gather)
-            found = self._seats[key] = Seat(analyst.name, lambda: self._start(self._limits(analyst.role), joint), joint)
+            joint, limits = isinstance(message, m.Gather), self._limits(analyst.role)
+            self._check_room(limits.memory)
+            found = self._seats[key] = Seat(analyst.name, lambda: self._start(limits, joint), joint, limits.memory)
         return found
+
+    def _check_room(self, memory: int) -> None:
+        """Raise BusyError where one more session could take what others were promised: else all end when memory does."""
+        promised = sum(seat.memory for seat in self._seats.values())
+        if promised + memory > self._room:
+            raise BusyError(
+                f"a session on tensors may take {_gigabytes(memory)} here, of {_gigabytes(self._room)} on the owner's machine "
+                f"{_gigabytes(promised)} are promised to sessions that are open: close one, wait until one ends, or ask the "
+                "owner for smaller ones (owner.set_limits)"
+            )
 
     def _drop(self, key: tuple[str, str], why: str) -> None:
         seat = self._seats.pop(key, None)
@@ -260,6 +274,10 @@ class Tensors:
             with contextlib.suppress(OSError):
                 data.close()
         return m.Ran(canonical.dumps(found))
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / (1 << 30):.3g} GiB"
 
 
 def label_of(dataset: Dataset, columns: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
 CONNECTIONS = 4096
 MAX_REFUSAL = 4000
 ALIVE, ALIVE_TOO = b"L", b"Y"
-ALIVE_SECONDS, SILENT_ROUNDS = 2.0, 4
+ALIVE_SECONDS, SILENT_ROUNDS = 2.0, 3
 
 
 class Transport(Protocol):
@@ -56,6 +56,7 @@ class Endpoint:
         self._sending = asyncio.Semaphore(TRANSFERS)  # no more of them than the other side takes at a time
         self._incoming: dict[bytes, chunks.Transfer] = {}
         self._windows: dict[bytes, asyncio.Semaphore] = {}
+        self._over = False
 
     async def put(self, message: Message, id: int, version: int = VERSIONS[-1]) -> None:
         """Send a message, in pieces if it is large."""
@@ -65,6 +66,12 @@ class Endpoint:
             return
         async with self._sending:
             await self._put_pieces(header, payload)
+
+    def end(self) -> None:
+        """The connection is gone: nobody waits any more for the other side to take a large message."""
+        self._over = True
+        for window in self._windows.values():
+            window.release()
 
     async def put_mark(self, mark: bytes) -> None:
         """Send a wire message that is only a mark."""
@@ -78,6 +85,8 @@ class Endpoint:
             for piece in chunks.pieces(transfer, payload):
                 async with asyncio.timeout(chunks.STALE_SECONDS):  # wait_for of Python 3.11 can lose a cancellation
                     await window.acquire()
+                if self._over:
+                    raise ConnectionLost("the other side is gone")
                 await self._send(piece)
         except TimeoutError:
             raise ConnectionLost("the other side stopped taking a large message; try again") from None
@@ -130,7 +139,7 @@ class Endpoint:
 class Client:
     """The asking side of a connection: any number of requests at a time, each answered or failed.
 
-    Lives on one event loop. A connection on which nothing comes for 8 s, though an answer is pending and the other side
+    Lives on one event loop. A connection on which nothing comes for 6 to 8 s, though an answer is pending and the other side
     answers `alive`, is over: whoever waits hears of it, and asks again over another.
     """
 
@@ -267,8 +276,15 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
     def drop(self, connection: bytes) -> None:
-        """Forget a connection that is gone."""
-        self._endpoints.pop(connection, None)
+        """Forget a connection that is gone; what was being sent over it ends."""
+        endpoint = self._endpoints.pop(connection, None)
+        if endpoint is not None:
+            endpoint.end()
+
+    def drop_all(self) -> None:
+        """Forget all connections."""
+        for connection in list(self._endpoints):
+            self.drop(connection)
 
     async def drain(self, timeout: float) -> None:
         """Wait until the requests in hand are answered, for ``timeout`` seconds at most; then cancel the rest."""
@@ -298,20 +314,23 @@ class Hub:
             await self._reply(endpoint, Refused(BusyError.code, busy), id)
             return
         self._in_hand[key] += 1
-        try:
-            reply = await self._handler(key, message)
-        except LabError as error:
-            reply = Refused(error.code, str(error)[:MAX_REFUSAL])
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            # A fault of ours, or a panic in a library. Its text might hold anything: the other side learns that it was.
-            reply = Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
+        try:  # until the answer has left, so that nobody has more of them wait than they may ask for
+            await self._reply(endpoint, await self._answer(key, message), id)
         finally:
             self._in_hand[key] -= 1
             if not self._in_hand[key]:
                 del self._in_hand[key]
-        await self._reply(endpoint, reply, id)
+
+    async def _answer(self, key: str, message: Message) -> Message:
+        try:
+            return await self._handler(key, message)
+        except LabError as error:
+            return Refused(error.code, str(error)[:MAX_REFUSAL])
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # A fault of ours, or a panic in a library. Its text might hold anything: the other side learns that it was.
+            return Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
 
     async def _reply(self, endpoint: Endpoint, reply: Message, id: int) -> None:
         # If whoever asked is gone, the answer is kept, and asking again gives it.

@@ -88,7 +88,6 @@ LOOKS = {
     "budget": (m.Account, lambda s: s.budget()),
     "datasets": (m.Datasets, lambda s: s.datasets),
     "mock": (m.Mock, lambda s: s["patients"].age.mean().mock()),
-    "ping": (m.Ping, lambda s: s.ping()),
     "price": (m.Price, lambda s: s["patients"].age.mean().price(epsilon=0.1)),
     "requests": (m.Watch, lambda s: s.requests),
 }
