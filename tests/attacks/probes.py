@@ -1,6 +1,6 @@
 """What hostile code tries from inside a job. Run as a program: ``python -m tests.attacks.probes L2|L1|none``.
 
-Prints JSON: for each attempt "stopped", "LEAK", or how the job ended. "none" runs the same attempts in a plain process,
+Prints JSON: for each attempt "stopped", "LEAK", or how the job ended; and what one job leaves for the next (`leftovers`). "none" runs the same attempts in a plain process,
 to show that they would succeed without walls. Started as a user other than root where that can be arranged.
 """
 
@@ -17,13 +17,14 @@ from pathlib import Path
 
 from syft_lab.kernel.executor import levels
 from syft_lab.kernel.executor.supervisor import Executor, Job, Limits
+from tests.attacks import leftovers, reaching
 
 SYSCALLS = "import ctypes; l = ctypes.CDLL(None, use_errno=True)\n"
 
 
 def attempts(home: Path, owner: int, tcp: int, udp: int, abstract: str) -> dict[str, str]:
     """Cells by what they try. Each prints LEAK if it works. ``owner``: a process with secrets."""
-    found = {
+    return {
         "read a private key": f"print('LEAK', open('{home}/.ssh/id_fake').read())",
         "read the owner's key": f"print('LEAK', open('{home}/owner.key').read())",
         "stat the owner's key": f"import os; print('LEAK', os.stat('{home}/owner.key').st_size)",
@@ -83,8 +84,6 @@ def attempts(home: Path, owner: int, tcp: int, udp: int, abstract: str) -> dict[
         "set the clock": "import time; time.clock_settime(0, time.time()); print('LEAK')",
         "reboot": SYSCALLS + "l.syscall(169, 0, 0, 0, 0); print('LEAK' if ctypes.get_errno() != 1 else 'no')",
     }
-    # A traceback quotes the line that raised; the word must not be in it.
-    return {what: code.replace("'LEAK'", "'LE' 'AK'").replace("b'LEAK'", "b'LE' b'AK'") for what, code in found.items()}
 
 
 class Scene:
@@ -105,12 +104,18 @@ class Scene:
         name = f"\0syft-probe-{os.getpid()}"
         abstract.bind(name)
         abstract.listen()
-        wait = "import sys; print('ok', flush=True); sys.stdin.read()"
+        wait = ("import sys, threading; t = threading.Thread(target=sys.stdin.read); t.start()\n"
+                "print(t.native_id, flush=True); t.join()")  # fmt: skip
         self.decoy = subprocess.Popen([sys.executable, "-I", "-c", wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       env={"OWNER_SECRET": "S3"})  # fmt: skip
-        self.decoy.stdout.readline()
+        thread = int(self.decoy.stdout.readline())
         os.environ["OWNER_SECRET"] = "S3"
-        self.attempts = attempts(self.home, self.decoy.pid, tcp.getsockname()[1], udp.getsockname()[1], name)
+        tries = attempts(self.home, self.decoy.pid, tcp.getsockname()[1], udp.getsockname()[1], name)
+        # A traceback quotes the line that raised; the word must not be in it.
+        found = {**tries, **reaching.attempts(self.decoy.pid, thread)}
+        self.attempts = {
+            what: code.replace("'LEAK'", "'LE' 'AK'").replace("b'LEAK'", "b'LE' b'AK'") for what, code in found.items()
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +132,7 @@ def main(level: str) -> dict[str, object]:
     with Scene() as scene:
         if level == "none":
             for what, code in scene.attempts.items():
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+                done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=20)
                 found[what] = "LEAK" if "LEAK" in done.stdout else "stopped"
             return {"uid": os.getuid(), "level": level, "found": found}
         executor = Executor(levels.probe(level))
@@ -138,9 +143,10 @@ def main(level: str) -> dict[str, object]:
                 found[what] = "LEAK" if "LEAK" in outcome.log else "stopped"
                 if outcome.ready == 0:
                     found[what] = f"never ran: {outcome.why} {outcome.log}"
+            marks = leftovers.compare(executor)
         finally:
             executor.stop()
-    return {"uid": os.getuid(), "level": level, "found": found}
+    return {"uid": os.getuid(), "level": level, "found": found, "marks": marks}
 
 
 if __name__ == "__main__":

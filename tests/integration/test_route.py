@@ -73,7 +73,7 @@ def kernel(request, tmp_path):
 
 def published(client, timeout: float) -> dict:
     """What the kernel publishes next. Before 7.4, ipykernel now and then leaves a request lying until another comes (its
-    issue 1554): so a question about nothing is asked after each second of silence."""  # noqa: D209
+    issue 1554): so a question about nothing is asked after each second of silence."""
     end = time.monotonic() + timeout
     while True:
         try:
