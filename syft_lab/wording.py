@@ -10,6 +10,7 @@ from hashlib import sha256
 from keyword import iskeyword
 
 from syft_lab.expr import Col, Lit, Node, Op, Query
+from syft_lab.printable import printable
 from syft_lab.schema import Schema
 
 LONGEST, LONGEST_LITERAL = 300, 60
@@ -100,5 +101,5 @@ def _name(name: str) -> str:
     """A column's name; in backticks, and with what can't be seen or would deceive as its code, where it is no plain one."""
     if name.isidentifier() and name.isascii() and not iskeyword(name) and name != "rows":
         return name
-    shown = "".join(ch if ch.isprintable() and ch not in "`\\" else f"\\u{ord(ch):04x}" for ch in name)
+    shown = "".join(ch if printable(ch) == ch and ch not in "`\\" else f"\\u{ord(ch):04x}" for ch in name)
     return f"`{shown}`"

@@ -15,6 +15,7 @@ from syft_lab.analyst.tape import SessionTape
 from syft_lab.budget import accountant
 from syft_lab.errors import LabError, PrivateValueError, RefusedOpError, UsageError, VerificationError
 from syft_lab.labels import PUBLIC, Label
+from syft_lab.printable import printed
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Value
 from syft_lab.spec import Spec, check_dense
@@ -217,6 +218,7 @@ class PointerTensor(Recorded):
 
     # Display
 
+    @printed
     def __repr__(self) -> str:
         there = isinstance(self.tape, SessionTape)
         where = f"at {self._owner}; {self._spec.label}; {self.state}" if there else "in a recording"

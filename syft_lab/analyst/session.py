@@ -37,6 +37,7 @@ from syft_lab.errors import (
 )  # fmt: skip
 from syft_lab.expr import Query
 from syft_lab.identity import Invitation, Trust, check_name
+from syft_lab.printable import printed
 from syft_lab.receipt import Head, Receipt
 from syft_lab.schema import schema_from_json
 from syft_lab.widgets import cards
@@ -452,6 +453,7 @@ class Session(Link):
             ("datasets", ", ".join(f"{n} v{d['version']}" for n, d in self._catalogue.items()) or "none open to you"),
         ]
 
+    @printed
     def __repr__(self) -> str:
         if self._closed:
             return f"<Session at {self.owner}: closed>"

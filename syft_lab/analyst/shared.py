@@ -26,6 +26,7 @@ from syft_lab.errors import ConnectError, LabError, PartnerError, PrivateValueEr
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.mpc import sharing, tensor  # noqa: F401 - the rules
 from syft_lab.mpc.share import check
+from syft_lab.printable import printed
 from syft_lab.receipt import Receipt
 from syft_lab.record import Value
 from syft_lab.spec import Spec, check_dense
@@ -328,6 +329,7 @@ class SharedTensor(PointerTensor):
     def _owners(self) -> str:
         return ", ".join(self._spec.label.sources) or "the owners"
 
+    @printed
     def __repr__(self) -> str:
         shape = f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
         grad = f"; grad_fn {type(self.grad_fn).__name__}" if self.grad_fn is not None else ""
@@ -430,5 +432,6 @@ class FixedPrecision:
         """The tensor again."""
         return self.of
 
+    @printed
     def __repr__(self) -> str:
         return f"<a tensor {list(self.of.shape)}, to be shared as fixed-point numbers: .share(federation)>"

@@ -41,6 +41,7 @@ from syft_lab.kernel.settings import Settings
 from syft_lab.kernel.store import Store
 from syft_lab.kernel.tensors import Tensors
 from syft_lab.kernel.webhook import Webhook
+from syft_lab.printable import printed
 from syft_lab.widgets import cards
 
 EVERYWHERE = ("0.0.0.0", "*", "::")  # noqa: S104 - to tell them from addresses that somebody can dial
@@ -378,6 +379,7 @@ class Owner(People):
         counts = [f"{count} {words}" for count, words in found if count]
         return ", ".join(counts) + (": owner.inbox" if counts else "none open")
 
+    @printed
     def __repr__(self) -> str:
         return repr(self._summary())
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from syft_lab import state
 from syft_lab.budget.queries import passing
 from syft_lab.budget.tables import STORED, encode, stored_names
 from syft_lab.errors import StateError, UsageError
@@ -435,7 +436,7 @@ class Store:
         self._expected: dict[str, tuple[str, str | None]] = {}
         self._checked: dict[str, tuple[int, int, int]] = {}
         for place in (folder, self._people):
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.make_private(place)
         key = folder.parent / "store.json"
         if not key.exists():
             write_secret(key, {"key": secrets.token_hex(32)})
@@ -617,21 +618,14 @@ class Store:
                 self._packed.popitem()[1].close()
 
     def _save(self, name: str, write: Callable[[Any], None]) -> None:
-        partial = self._people / f".{name}.partial"
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with state.writing(self._people / name) as out:
             write(out)
-        os.replace(partial, self._people / name)
 
     def _write(self, file: str, table: pl.DataFrame) -> str:
-        partial = self._folder / f".{file}.partial"
-        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as out:
+        with state.writing(self._folder / file) as out:
             table.write_ipc(out, compression="uncompressed")
-            out.flush()
-            os.fsync(out.fileno())
             out.seek(0)
-            digest = hashlib.file_digest(out, "sha256").hexdigest()
-        os.replace(partial, self._folder / file)
-        return digest
+            return hashlib.file_digest(out, "sha256").hexdigest()
 
 
 def _decoded(schema: Schema, table: pl.DataFrame) -> dict[str, pl.Series]:

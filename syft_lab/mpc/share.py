@@ -21,6 +21,7 @@ from syft_lab.mpc.aby3 import convert
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
+from syft_lab.printable import printed
 
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Rule)
@@ -82,6 +83,7 @@ class Share(torch.Tensor):
         """Whether it has no fraction bits."""
         return not self.dtype.is_floating_point
 
+    @printed
     def __repr__(self, **_: Any) -> str:
         return f"Share(party {self.fixed.party.index}, {tuple(self.shape)}, {self.dtype})"
 
