@@ -24,7 +24,7 @@ SYSCALLS = "import ctypes; l = ctypes.CDLL(None, use_errno=True)\n"
 
 def attempts(home: Path, owner: int, tcp: int, udp: int, abstract: str) -> dict[str, str]:
     """Cells by what they try. Each prints LEAK if it works. ``owner``: a process with secrets."""
-    return {
+    found = {
         "read a private key": f"print('LEAK', open('{home}/.ssh/id_fake').read())",
         "read the owner's key": f"print('LEAK', open('{home}/owner.key').read())",
         "stat the owner's key": f"import os; print('LEAK', os.stat('{home}/owner.key').st_size)",
@@ -84,6 +84,8 @@ def attempts(home: Path, owner: int, tcp: int, udp: int, abstract: str) -> dict[
         "set the clock": "import time; time.clock_settime(0, time.time()); print('LEAK')",
         "reboot": SYSCALLS + "l.syscall(169, 0, 0, 0, 0); print('LEAK' if ctypes.get_errno() != 1 else 'no')",
     }
+    # A traceback quotes the line that raised; the word must not be in it.
+    return {what: code.replace("'LEAK'", "'LE' 'AK'").replace("b'LEAK'", "b'LE' b'AK'") for what, code in found.items()}
 
 
 class Scene:
@@ -110,12 +112,8 @@ class Scene:
                                       env={"OWNER_SECRET": "S3"})  # fmt: skip
         thread = int(self.decoy.stdout.readline())
         os.environ["OWNER_SECRET"] = "S3"
-        tries = attempts(self.home, self.decoy.pid, tcp.getsockname()[1], udp.getsockname()[1], name)
-        # A traceback quotes the line that raised; the word must not be in it.
-        found = {**tries, **reaching.attempts(self.decoy.pid, thread)}
-        self.attempts = {
-            what: code.replace("'LEAK'", "'LE' 'AK'").replace("b'LEAK'", "b'LE' b'AK'") for what, code in found.items()
-        }
+        self.others = (self.decoy.pid, thread)
+        self.attempts = attempts(self.home, self.decoy.pid, tcp.getsockname()[1], udp.getsockname()[1], name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,14 +124,25 @@ class Scene:
         self.stack.close()
 
 
+def alone(code: str) -> str:
+    """What code prints in a plain process."""
+    return subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60).stdout
+
+
+def told(log: str) -> dict[str, object]:
+    """How each attempt of `reaching` went, from what its program printed; raises ValueError where that is something else."""
+    through = json.loads(log)
+    return {what: "LEAK" if what in through else "stopped" for what in reaching.attempts(0, 0)}
+
+
 def main(level: str) -> dict[str, object]:
     """Every attempt at a level."""
     found: dict[str, object] = {}
     with Scene() as scene:
         if level == "none":
             for what, code in scene.attempts.items():
-                done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=20)
-                found[what] = "LEAK" if "LEAK" in done.stdout else "stopped"
+                found[what] = "LEAK" if "LEAK" in alone(code) else "stopped"
+            found |= told(alone(reaching.program(*scene.others, apart=True)))
             return {"uid": os.getuid(), "level": level, "found": found}
         executor = Executor(levels.probe(level))
         assert executor.level.name == level, executor.level
@@ -143,6 +152,8 @@ def main(level: str) -> dict[str, object]:
                 found[what] = "LEAK" if "LEAK" in outcome.log else "stopped"
                 if outcome.ready == 0:
                     found[what] = f"never ran: {outcome.why} {outcome.log}"
+            code = reaching.program(*scene.others, apart=False)
+            found |= told(executor.run("reach", Job(code, {}, [], {}, 1, Limits(wall=20, cpu=10))).log)
             marks = leftovers.compare(executor)
         finally:
             executor.stop()

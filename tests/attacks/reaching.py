@@ -1,5 +1,5 @@
 """Attempts that reach past a job by the arguments of allowed calls, or by calls that take a number: other processes, files that
-others have open, settings, and things that would outlive the job. Each prints LEAK where the call gets through to the system.
+others have open, settings, and things that would outlive the job. Each is true where the call gets through to the system.
 
 A call that a filter refuses fails with EPERM, or ENOSYS; one that gets through succeeds, or fails for another reason.
 """
@@ -22,8 +22,8 @@ ABOVE = 1 << 32  # a bit that Linux does not read in an argument of 32 bits
 
 
 def attempts(owner: int, thread: int) -> dict[str, str]:
-    """Cells by what they try on the process ``owner``, which has the ``thread``."""
-    tests = {
+    """Expressions by what they try on the process ``owner``, which has the ``thread``; true where it gets through."""
+    return {
         # fcntl and ioctl: signals to others, and marks on files that others have open
         "signals of a file go to another (F_SETOWN)": f"fcntl(r, 8, {owner})",
         "signals of a file go to another (F_SETOWN_EX)": f"fcntl(r, 15, struct.pack('ii', 1, {owner}))",
@@ -95,7 +95,9 @@ def attempts(owner: int, thread: int) -> dict[str, str]:
         "read its own status in /proc": "open('/proc/self/status').read()",
         "read the load, and the last process": "open('/proc/loadavg').read()",
         STAT: f"os.stat('/proc/{owner}')",
-        PLACE: f"os.open('/proc/{owner}', os.O_PATH)",
+        "point at a process's folder in /proc": f"os.open('/proc/{owner}', os.O_PATH)",
+        "point at a folder by openat2": f"call({n('openat2')}, -100, b'/', struct.pack('QQQ', os.O_PATH, 0, 0), 24)",
+        "read where a link points": "os.readlink('/proc/self')",
         # settings of its own that walls rest on, and things that would outlive it
         "outlive the fork server": f"call({n('prctl')}, 1, 0, 0, 0, 0)",
         "let others read its memory": f"call({n('prctl')}, 4, 1, 0, 0, 0)",
@@ -130,10 +132,28 @@ def attempts(owner: int, thread: int) -> dict[str, str]:
         "put up walls of its own": f"call({n('landlock_create_ruleset')}, 0, 0, 1)",
         "filter its own calls": f"call({n('seccomp')}, 2, 0, struct.pack('I', 0x7FFF0000))",
     }  # fmt: skip
-    return {what: f"{BEGIN}print('LEAK' if {test} else 'no')" for what, test in tests.items()}
 
 
-STAT, PLACE = "find a process by its folder in /proc", "point at a process's folder in /proc"
+def program(owner: int, thread: int, apart: bool) -> str:
+    """Code that makes all attempts, and prints those that get through as JSON; ``apart``: each in a process of its own.
+
+    Without walls one would change what the next one meets; behind walls none changes anything.
+    """
+    return f"""{BEGIN}
+import json
+def through_alone(test):
+    pid = os.fork()
+    if pid == 0: os._exit(0 if gets_through(test) else 1)
+    return os.waitpid(pid, 0)[1] == 0
+def gets_through(test):
+    try: return bool(eval(test))
+    except Exception: return False
+tests = {attempts(owner, thread)!r}
+print(json.dumps([what for what, test in tests.items() if {"through_alone" if apart else "gets_through"}(test)]))
+"""
+
+
+STAT = "find a process by its folder in /proc"
 
 
 def n(name: str) -> str:

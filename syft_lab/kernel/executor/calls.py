@@ -31,11 +31,11 @@ PLAIN = (
     "futex_waitv set_tid_address set_robust_list restart_syscall epoll_create epoll_create1 "
     "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 get_mempolicy getcpu getrandom membarrier rseq mseal"
 ).split()
-# System calls that take a path. Under Landlock they reach what its rules allow; at L1 there are none.
-PATHS = (
-    "open openat openat2 stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents "
-    "getdents64 statfs fstatfs"
-).split()
+# System calls that take a path, besides those that open one. Under Landlock they reach what its rules allow, but for whether a
+# path exists and what stat says of it; at L1 there are none.
+PATHS = "stat lstat newfstatat statx access faccessat faccessat2 getdents getdents64 statfs fstatfs".split()
+OPEN = {"open": 1, "openat": 2}  # and which argument has the flags
+O_PATH = 0o10000000  # Landlock has no say in what is opened so
 # What a child that runs plans needs to hear from its kernel.
 FRAMES = ("recvmsg", "recvfrom", "sendto", "sendmsg")
 # What a party needs to talk to its partners; its sockets are those of `_network`.
@@ -119,10 +119,15 @@ def seccomp(paths: bool, more: Iterable[str] = (), network: bool = False) -> Non
     own = os.getpid()
     whole = dict.fromkeys((*PLAIN, *more, *(PATHS if paths else ()), *(SOCKETS if network else ())))
     rules: list[Rule] = [*((name, ()) for name in whole), *by_argument(own), *(_network(own) if network else ())]
+    rules += [(name, (_masked(place, O_PATH, 0),)) for name, place in OPEN.items() if paths]
     for name, tests in rules:
         if sc.resolve_syscall(sc.system_arch(), name) >= 0:  # negative: not on this architecture
             refuse.add_rule(sc.ALLOW, name, *(_compared(sc, test) for test in tests))
-    refuse.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")  # its flags can't be read by a filter; libc falls back to clone
+    for name in ("clone3", "openat2"):  # their flags can't be read by a filter; libc falls back to clone and openat
+        if sc.resolve_syscall(sc.system_arch(), name) >= 0:
+            refuse.add_rule(sc.ERRNO(errno.ENOSYS), name)
+    # glibc asks for the processors of a thread by its number to describe the thread, and takes only this for no answer.
+    refuse.add_rule(sc.ERRNO(errno.ENOSYS), "sched_getaffinity", sc.Arg(0, sc.GT, own))
     refuse.load()
 
 

@@ -6,6 +6,7 @@ Python's `mmap` keeps a descriptor of the file for as long as it is mapped, whic
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import weakref
@@ -60,17 +61,27 @@ def unshare() -> int:
 
 
 def shared(lines: Iterable[str] | None = None) -> Iterator[tuple[int, int]]:
-    """Start and size of the memory of this process that others may see it write; ``lines`` are those of /proc/self/smaps."""
-    if lines is None:
-        with open("/proc/self/smaps") as maps:
-            lines = list(maps)
+    """Start and size of the memory of this process that others may see it write; ``lines`` are those of /proc/self/smaps.
+
+    Raises OSError for such memory that can't be read.
+    """
     place, size, perms = 0, 0, ""
-    for line in lines:
+    for line in _smaps() if lines is None else lines:
         first, _, rest = line.partition(" ")
         if not first.endswith(":"):
             low, _, high = first.partition("-")
             place, size, perms = int(low, 16), int(high, 16) - int(low, 16), rest[:4]
         elif first == "VmFlags:" and {"sh", "mw"} <= set(rest.split()):  # shared, and may be written or made writable
             if "r" not in perms:
-                raise OSError(0, "shared memory that can't be read can't be made private")
+                raise OSError(errno.EACCES, "shared memory that can't be read can't be made private")
             yield place, size
+
+
+def _smaps() -> list[str]:
+    """What this process has mapped; where the system does not say what may be made writable, all that is shared may."""
+    try:
+        with open("/proc/self/smaps") as maps:
+            return list(maps)
+    except FileNotFoundError:
+        with open("/proc/self/maps") as maps:
+            return [line for each in maps for line in (each, f"VmFlags: {'sh mw' if each.split()[1][3] == 's' else ''}")]

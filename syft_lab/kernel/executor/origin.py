@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 # Imports the package from its folder alone, whose neighbours are not to be found, and runs a module of it.
@@ -41,12 +42,17 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-B", "-c", START, str(package()), ":".join(packages()), module, *arguments]
 
 
+@cache
 def digest() -> str:
-    """SHA-256 of the source in the package's folder, in hex: of names and contents, in order."""
+    """The digest of this package, as it was when this process first asked: soon after it was imported."""
+    return digest_of(package())
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 of the Python source in a folder, in hex: of names and contents, in order."""
     found = hashlib.sha256()
-    root = package()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         content = path.read_bytes()
-        found.update(f"{path.relative_to(root)} {len(content)}\n".encode())
+        found.update(f"{path.relative_to(folder)} {len(content)}\n".encode())
         found.update(content)
     return found.hexdigest()

@@ -1,4 +1,5 @@
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -46,6 +47,18 @@ print(memory[:5].decode(), len(list(mapping.shared())))
 def test_memory_that_forks_would_share_is_made_private(between, said):
     done = subprocess.run([sys.executable, "-c", SHARED.format(between=between)], capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr) == (said, "")
+
+
+def test_where_linux_says_less_all_that_is_shared_is_made_private(monkeypatch):
+    def old(path, *rest):
+        if str(path).endswith("smaps"):
+            raise FileNotFoundError(path)
+        return open(path, *rest)
+
+    monkeypatch.setattr(mapping, "open", old, raising=False)
+    before = sum(size for _, size in mapping.shared())
+    with mmap.mmap(-1, 12288):
+        assert sum(size for _, size in mapping.shared()) == before + 12288
 
 
 def test_memory_that_may_only_be_read_is_left():
