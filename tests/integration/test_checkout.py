@@ -59,9 +59,9 @@ def checkout(tmp_path):
     return place
 
 
-def told(cwd, path, *arguments):
+def told(cwd, path, *arguments, code=RUN):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([sys.executable, "-c", RUN, *arguments], env=environment, cwd=cwd, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, cwd=cwd, capture_output=True, text=True,
                           timeout=120)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -80,6 +80,27 @@ def test_a_kernel_that_starts_in_a_checkout_runs_code_with_it(checkout):
     own = str(checkout / "syft_lab" / "__init__.py")
     assert Path(found["kernel"]).resolve() == Path(own)
     assert found["levels"] == {AVAILABLE[0]: f"{own} alone"}
+
+
+SHARE = """
+import json, sys
+from syft_lab.kernel.executor import levels
+from syft_lab.kernel.executor.supervisor import Executor, Job
+
+executor = Executor(levels.probe(sys.argv[1]))
+code = "print(bytes(shared[:5])); shared[:5] = b'other'; print(bytes(shared[:5]))"
+said = [executor.run("a", Job(code, {}, [], {}, 1)).log for _ in range(2)]
+executor.stop()
+print(json.dumps(said))
+"""
+
+
+def test_memory_that_a_library_of_the_fork_server_shares_passes_nothing_from_one_job_to_the_next(checkout, tmp_path):
+    zygote = checkout / "syft_lab" / "kernel" / "executor" / "zygote.py"
+    library = "import builtins, mmap\n\nbuiltins.shared = mmap.mmap(-1, 4096)\nshared[:5] = b'first'\n\n\ndef preload"
+    zygote.write_text(zygote.read_text().replace("def preload", library, 1))
+    said = told(tmp_path, checkout, AVAILABLE[-1], code=SHARE)
+    assert said == ["b'first'\nb'other'\n"] * 2
 
 
 def test_the_digest_tells_every_file_and_every_name_apart(tmp_path):
