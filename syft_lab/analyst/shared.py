@@ -25,6 +25,7 @@ from syft_lab.analyst.tape import FETCHED, PART, SessionTape
 from syft_lab.errors import ConnectError, LabError, PartnerError, PrivateValueError, StalePointerError, UsageError
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.mpc import sharing, tensor  # noqa: F401 - the rules
+from syft_lab.mpc.aby3 import vouch
 from syft_lab.mpc.share import check
 from syft_lab.receipt import Receipt
 from syft_lab.record import Value
@@ -221,11 +222,10 @@ class SharedTape(SessionTape):
         if not shared:
             flat = torch.from_numpy(parts[0]).view(spec.dtype) if size else torch.empty(0, dtype=spec.dtype)
             return flat.reshape(spec.shape)
-        return self.joined([torch.from_numpy(p.view(np.int64)).reshape(spec.shape) for p in parts], spec)
+        return self.decoded(sharing.join([torch.from_numpy(p.view(np.int64)).reshape(spec.shape) for p in parts]), spec)
 
-    def joined(self, parts: Sequence[torch.Tensor], spec: Spec) -> torch.Tensor:
-        """The value that its parts make."""
-        total = sharing.join(parts)
+    def decoded(self, total: torch.Tensor, spec: Spec) -> torch.Tensor:
+        """The value that the shares add up to."""
         if spec.dtype.is_floating_point:
             return sharing.decode(total, self.federation.terms.fraction).to(spec.dtype)
         return total.to(spec.dtype)
@@ -396,8 +396,11 @@ def _opening(tape: SharedTape, requests: Sequence[RemoteRequest], spec: Spec) ->
             elif all(f.done() for f in futures):
                 released = [f.result() for f in futures]
                 try:
-                    parts = [torch.as_tensor(r.value, dtype=torch.int64).reshape(spec.shape) for r in released]
-                    found.set_result(Released(tape.joined(parts, spec), None, released[0].receipt))
+                    parts = [bytes(torch.as_tensor(r.value, dtype=torch.uint8).numpy()) for r in released]
+                    total = vouch.joined(parts, spec.shape, [r.owner for r in requests])
+                    found.set_result(Released(tape.decoded(total, spec), None, released[0].receipt))
+                except LabError as error:
+                    found.set_exception(error)
                 except Exception:  # a future that is never settled would be waited for
                     found.set_exception(LabError("an owner's part has another form than the value; tell the owner"))
 

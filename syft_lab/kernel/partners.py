@@ -26,7 +26,7 @@ from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.requests.rows import Row
 from syft_lab.kernel.rulebook import Rulebook
-from syft_lab.kernel.tensors import Seat, Tensors, as_array
+from syft_lab.kernel.tensors import Seat, Tensors, as_array, one_frame
 from syft_lab.partnership import Offer, Partnership, offers, parse, reached
 from syft_lab.wire import messages as m
 
@@ -194,7 +194,7 @@ class Partners:
         return _ran(seat.call("join", {"fraction": self._terms(analyst, seat).fraction})[0])
 
     def _deal(self, analyst: Analyst, seat: Seat, message: m.Deal) -> m.Message:
-        (part,) = message.payload or (b"",)
+        part = one_frame(message.payload)
         _check_shape(message.shape)
         facts = {k: getattr(message, k) for k in ("value", "shape", "start")}
         return _ran(seat.call("deal", facts, [part])[0])
@@ -230,7 +230,7 @@ class Partners:
             raise WireError("a value goes from one member to another")
         size = 1 + math.prod(message.shape) * _size(message.dtype)
         owner, to = terms.names[message.member], terms.names[message.to]
-        facts, data = {"owner": message.member, "to": message.to, "size": size}, None
+        facts, data = {"owner": message.member, "to": message.to, "size": size, "what": [message.dtype, message.shape]}, None
         if owner == self._name:
             data = self._given(analyst, seat, message, to, size)
         _, frames = seat.call("hand", facts, [] if data is None else [data])
@@ -268,7 +268,7 @@ class Partners:
         if math.prod(found["shape"]) * 8 > self._desk.settings.limits(analyst.role).output:
             raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
         data = bytes(frames[0])
-        blob = values.of_tensor("value", as_array(data, "int64", found["shape"])) if not found["lost"] else b""
+        blob = values.of_tensor("value", as_array(data, "uint8", [len(data)])) if not found["lost"] else b""
         own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
         uses = [d for u in dict.fromkeys(u for s in own for u in s.split(", ")) if (d := dataset_of(u)) is not None]
         cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)

@@ -210,11 +210,11 @@ WAYS = {
     "of before": lambda link, m: [link.kept],
     "cut": lambda link, m: [m[:-1]],
     "longer": lambda link, m: [m + b"0"],
-    "without a body": lambda link, m: [m[:32]],
+    "without a body": lambda link, m: [m[:48]],
     "nothing": lambda link, m: [b""],
     "another run": lambda link, m: [bytes([m[0] ^ 1]) + m[1:]],
-    "another number": lambda link, m: [m[:16] + struct.pack("<I", 77) + m[20:]],
-    "another length": lambda link, m: [m[:24] + struct.pack("<Q", 1) + m[32:]],
+    "another number": lambda link, m: [m[:32] + struct.pack("<I", 77) + m[36:]],
+    "another length": lambda link, m: [m[:40] + struct.pack("<Q", 1) + m[48:]],
 }
 
 
@@ -247,6 +247,6 @@ def test_partners_with_another_version_are_told(monkeypatch):
 
     wired = wires()
     plain = wired[2][0].send
-    wired[2][0].send = lambda head, body: plain(head, memoryview(b"syft-lab mpc 1\0\0" + bytes(body)[len(party.VERSION) :]))
+    wired[2][0].send = lambda head, body: plain(head, memoryview(b"syft-lab mpc 2\0\0" + bytes(body)[len(party.VERSION) :]))
     with pytest.raises(errors.PartnerError, match="carol has another version"):
         run(lambda p, x: x, torch.arange(3), wired=wired, timeout=1)
