@@ -33,7 +33,8 @@ from syft_lab.mpc.randomness import CIPHER_BYTES, FRESH_BYTES, KEY_BYTES, Stream
 PARTIES = 3
 WAIT_SECONDS = 30.0
 VERSION = b"syft-lab mpc 3\0\0"
-HELLO_BYTES = len(VERSION) + FRESH_BYTES + KEY_BYTES
+STEPS = f"torch {'.'.join(torch.__version__.split('.')[:2])}".encode().ljust(16, b"\0")  # may do one operation in other steps
+HELLO_BYTES = len(VERSION) + len(STEPS) + FRESH_BYTES + KEY_BYTES
 NAME_BYTES = 32
 _HEAD = struct.Struct("<32sIIQ")
 _NO_RUN = bytes(NAME_BYTES)
@@ -239,13 +240,14 @@ def join(
 ) -> Party:
     """Agree with the partners on fresh keys, and begin a run.
 
-    Each party sends to the others its version of the protocols, 32 fresh bytes, the same to both, and to the one before it
-    the key that both will have; the links keep them secret. With ``log`` a mask that is drawn twice is an error.
+    Each party sends to the others its version of the protocols, its release of torch, 32 fresh bytes, the same to both, and to
+    the one before it the key that both will have; the links keep them secret. Raises PartnerError for another version, or
+    release: parties that count operations otherwise would draw one mask for two. With ``log`` a mask drawn twice is an error.
     """
     salt, secret = fresh(), fresh(KEY_BYTES)
     party = Party(index, names, links, {}, _NO_RUN, device=torch.device(device), timeout=timeout)
     for other in links:
-        mine = VERSION + salt + (secret if other == party.previous else bytes(KEY_BYTES))
+        mine = VERSION + STEPS + salt + (secret if other == party.previous else bytes(KEY_BYTES))
         party.send(other, torch.frombuffer(bytearray(mine), dtype=torch.uint8))
     salts, secrets = [salt] * PARTIES, {index: secret}
     for other in links:
@@ -254,7 +256,13 @@ def join(
             raise PartnerError(
                 f"{names[other]} has another version of the protocols: bring all to the same release of Syft Lab"
             )
-        salts[other] = heard[len(VERSION) :][:FRESH_BYTES]
+        rest = heard[len(VERSION) :]
+        if not rest.startswith(STEPS):
+            theirs, ours = (ascii(t[: len(STEPS)].rstrip(b"\0").decode("ascii", "replace")) for t in (rest, STEPS))
+            raise PartnerError(
+                f"{names[other]} has {theirs}, and {names[index]} {ours}: parties need the same, for they go in step"
+            )
+        salts[other] = rest[len(STEPS) :][:FRESH_BYTES]
         if other == party.next:
             secrets[other] = heard[-KEY_BYTES:]
     keys = {key: run_key(value, salts, f"key {key}") for key, value in secrets.items()}

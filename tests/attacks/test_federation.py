@@ -100,6 +100,25 @@ def test_a_planted_fault_seeds_that_a_third_owner_knows_are_caught(parties, monk
 
 
 @pytest.mark.parametrize("planted", [False, True])
+def test_a_voucher_tells_nothing_to_who_guesses_the_value(parties, planted, monkeypatch):
+    """Who keeps its part is vouched for by another: with the value guessed right, a voucher without a blind would say so."""
+    if planted:
+        real = Party.secret
+        monkeypatch.setattr(Party, "secret", lambda p, key, use: bytes(32) if use == "blind" else real(p, key, use))
+    made, all = parties
+    parts = [vouch._parsed(part, SHAPE, "") for part in opened(all)]
+    for keeps in (0, 1):  # its neighbour after it, bob or carol, works with the analyst
+        works, gift = keeps + 1, parts[(keeps + 2) % 3]
+        party, own = made[works].fixed.party, held(made[works])
+        share = sharing.encode(SECRET) - own.own - own.other
+        masked = share + vouch._zero_share(party, SHAPE)[keeps] + vouch._mask(gift.seed, SHAPE)
+        assert torch.equal(masked, parts[keeps].masked)  # so the guess is right: what is missing is whether it is
+        blinds = [bytes(32), gift.blind, *(party.secret(key, "blind") for key in party.keys)]
+        fits = [vouch._voucher("masked", keeps, blind, vouch._bytes(masked)) == gift.next_masked for blind in blinds]
+        assert any(fits) == planted
+
+
+@pytest.mark.parametrize("planted", [False, True])
 def test_an_analyst_with_all_parts_learns_the_value_and_no_share_of_it(parties, planted, monkeypatch):
     """Shares of a + c and b + c, of three owners' a, b and c, add up to c. They are hidden; planted, they are not."""
     if planted:

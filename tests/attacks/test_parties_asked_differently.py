@@ -15,6 +15,7 @@ from syft_lab import errors
 from syft_lab.mpc import sharing
 from syft_lab.mpc.aby3 import multiply, vouch
 from syft_lab.mpc.party import Party
+from syft_lab.mpc.share import TABLE
 from syft_lab.plans import Ref
 from tests.attacks.joints import NAMES, N, Room, View, run
 
@@ -176,6 +177,26 @@ def test_what_was_put_off_has_a_turn_of_its_own_when_it_is_fetched():
 def test_a_run_that_broke_is_not_gone_on_with():
     room = asked(0, SECRETS[0], ["comparison"], ["comparison"], ["open"])
     ends(room, "the run ended, and nothing was opened")
+
+
+def test_a_party_that_fails_in_the_middle_of_a_protocol_leaves_the_run(monkeypatch):
+    """A lack of memory, say, where the others have enough: its own count of operations is no longer theirs."""
+    room, relu = begun(0, SECRETS[0]), TABLE[torch.ops.aten.relu.default]
+
+    def failing(x):
+        if x.fixed.party.index == 1:
+            x.fixed.party.step()
+            raise RuntimeError("no memory for what was here")
+        return relu(x)
+
+    monkeypatch.setitem(TABLE, torch.ops.aten.relu.default, failing)
+    room.ask([[run([OWNED], 30, ("aten.relu.default", (Ref(0),)), ("aten.gt.Scalar", (Ref(1), 1.0)))]] * 3)
+    assert "failed in the middle of a protocol, RuntimeError" in str(room.errors[1][0])
+    assert "no memory" not in str(room.errors[1][0])
+    assert all("bob is gone" in str(room.errors[i][0]) for i in (0, 2))
+    for joint in room.joints:
+        with pytest.raises(errors.PartnerError):
+            joint.open(OWNED)
 
 
 def test_parties_of_which_one_got_less_far_have_other_masks():

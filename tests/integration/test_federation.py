@@ -217,7 +217,7 @@ def test_a_federation_is_one_analysts(trio, fresh, tmp_path):
     with pytest.raises(errors.UsageError, match="knows you by another key"):
         bob.propose(fresh.terms)
     tape = SharedTape(fresh, [bob, *trio.sessions[1:]])
-    with pytest.raises(errors.LabError, match="hospital-a.* was never asked into this federation"):
+    with pytest.raises(errors.LabError, match="bob-at-a: this owner was never asked into this federation"):
         tape.begin()
     bob.close()
 
