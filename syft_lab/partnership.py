@@ -23,6 +23,7 @@ from syft_lab.identity import Keys, PublicKeys, check_name, fingerprint
 MAX_TERMS, MAX_PURPOSE, MAX_DAYS, FRACTIONS = 16 << 10, 2_000, 366, range(2, 19, 2)
 FRACTION, RANGE_BITS, DAYS = 18, 30, 30
 PROTOCOLS = {("aby3", "semi-honest"): 3}  # and how many owners it is for
+RETURNS, VOUCHERS = ("value", "vouchers"), (4, 4)  # what an owner lets go of a value, and the shape of the second, as int64
 COLLUSION = "any two of the three owners together could open everything; one alone learns nothing"
 ADVERSARY = "semi-honest: it protects against owners who look, not against one that runs another program"
 

@@ -27,7 +27,7 @@ from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.requests.rows import Row
 from syft_lab.kernel.rulebook import Rulebook
 from syft_lab.kernel.tensors import Seat, Tensors, as_array, one_frame
-from syft_lab.partnership import Offer, Partnership, offers, parse, reached
+from syft_lab.partnership import RETURNS, VOUCHERS, Offer, Partnership, offers, parse, reached
 from syft_lab.wire import messages as m
 
 KEPT = 16
@@ -282,13 +282,20 @@ class Partners:
         if math.prod(found["shape"]) * 8 > self._desk.settings.limits(analyst.role).output:
             raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
         data = bytes(frames[0])
-        blob = values.of_tensor("value", as_array(data, "uint8", [len(data)])) if not found["lost"] else b""
+        blob = _part(data, found["shape"]) if not found["lost"] else b""
         own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
         uses = [d for u in dict.fromkeys(u for s in own for u in s.split(", ")) if (d := dataset_of(u)) is not None]
-        cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
+        cell = Cell(found["code"], tuple(Use(*u) for u in uses), RETURNS, {}, message.reason)
         return self._desk.file(
             analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]), federation=terms.id
         )
+
+
+def _part(data: bytes, shape: list[int]) -> bytes:
+    """What an owner lets go of a value: the vouchers, which come first, and its masked share, as results have them."""
+    size = 8 * math.prod(VOUCHERS)
+    made = as_array(data[size:], "int64", shape), as_array(data[:size], "int64", VOUCHERS)
+    return values.of_tensors(dict(zip(RETURNS, made, strict=True)))
 
 
 def _ran(found: Any) -> m.Ran:

@@ -13,9 +13,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import syft_lab as lab
-from syft_lab import canonical, errors
+from syft_lab import canonical, errors, values
 from syft_lab.analyst.shared import SharedTape
 from syft_lab.identity import Keys
+from syft_lab.kernel import partners
 from syft_lab.kernel.executor.joint import Joint
 from syft_lab.mpc import ring
 from syft_lab.mpc.share import TABLE, Share
@@ -653,6 +654,26 @@ def test_a_part_that_an_owner_changed_is_found_by_the_analyst_and_two_owners_are
         errors.VerificationError, match="alice and bob say different things of a part of this value that both hold"
     ):
         result.get(20)
+
+
+def test_parts_as_an_earlier_release_gives_them_are_one_clear_error(virtual, monkeypatch):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    x = virtual[0]["t"].share(three.wait(10))
+    monkeypatch.setattr(partners, "RETURNS", ("value",))
+    monkeypatch.setattr(
+        partners, "_part", lambda data, shape: values.of_tensors({"value": partners.as_array(data[128:], "int64", shape)})
+    )
+    with pytest.raises(errors.VerificationError, match="alice's part of this value has another form.* the same release"):
+        x.sum(0).request(reason="a test")
+
+
+def test_an_owner_reads_of_which_shape_the_value_is(virtual):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    virtual[0]["t"].share(three.wait(10)).sum(0).request(reason="a test")
+    outputs = virtual[1].host.requests[0].mock["outputs"]
+    assert [(o["name"], o["dtype"], o["shape"]) for o in outputs] == [("value", "<i8", [4]), ("vouchers", "<i8", [4, 4])]
 
 
 def test_offers_that_were_changed_on_the_way_are_refused(trio, fresh):

@@ -30,8 +30,6 @@ from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.party import PARTIES, Party
 from syft_lab.mpc.randomness import CIPHER_BYTES, KEY_BYTES, Stream, turn_key
 
-FORM = b"part v1\0"  # begins a part, whose length is a multiple of eight bytes
-
 
 class Part(NamedTuple):
     """What party i gives: e_i (int64), b_i, s_{i+1}, H(b_{i+1}, e_{i+1}) and H(s_i)."""
@@ -43,8 +41,8 @@ class Part(NamedTuple):
     own_seed: bytes
 
     def to_bytes(self) -> bytes:
-        """As it travels: the form, four times 32 bytes, and the numbers."""
-        return b"".join([FORM, self.blind, self.seed, self.next_masked, self.own_seed, _bytes(self.masked)])
+        """As it travels: four times 32 bytes, and the numbers."""
+        return b"".join([self.blind, self.seed, self.next_masked, self.own_seed, _bytes(self.masked)])
 
 
 def give(party: Party, x: Shared) -> Part:
@@ -103,11 +101,10 @@ def _bytes(words: Tensor) -> bytes:
 
 
 def _parsed(data: bytes, shape: Sequence[int], name: str) -> Part:
-    count = math.prod(shape)
-    if data[: len(FORM)] != FORM or len(data) != len(FORM) + 4 * KEY_BYTES + 8 * count:
+    count, at = math.prod(shape), 4 * KEY_BYTES
+    if len(data) != at + 8 * count:
         raise VerificationError(f"{name}'s part of this value has another form than it should: bring all owners, and yourself, "
                                 "to the same release of Syft Lab, and ask for the value again")  # fmt: skip
-    at = len(FORM) + 4 * KEY_BYTES
-    blind, seed, next_masked, own_seed = (data[i : i + KEY_BYTES] for i in range(len(FORM), at, KEY_BYTES))
+    blind, seed, next_masked, own_seed = (data[i : i + KEY_BYTES] for i in range(0, at, KEY_BYTES))
     words = torch.frombuffer(bytearray(data[at:]), dtype=torch.int64) if count else torch.empty(0, dtype=torch.int64)
     return Part(words.reshape(tuple(shape)), blind, seed, next_masked, own_seed)

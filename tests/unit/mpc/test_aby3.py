@@ -172,7 +172,7 @@ def test_parts_for_somebody_outside_are_the_value_and_one_message_of_nothing(sha
     x = EDGES.reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.int64)
     answers, parties = run(lambda p, s: vouch.give(p, s).to_bytes(), x)
     assert torch.equal(vouch.joined(answers, shape, NAMES), x)
-    assert {len(a) for a in answers} == {8 + 4 * 32 + 8 * x.numel()}
+    assert {len(a) for a in answers} == {4 * 32 + 8 * x.numel()}
     assert counted(parties) == ([0] * 3, 0)
 
 
