@@ -307,10 +307,13 @@ def _people(rows: pl.Series, people: pl.Series | None) -> int:
 
 
 def _few(odd: pl.Series, others: pl.Series, people: pl.Series | None) -> str:
-    """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing."""
+    """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing.
+
+    Nothing in tables of ten people or fewer: there each is one of few, and those who try things out would be asked all the time.
+    """
     count, many = _people(odd, people), _people(others, people)
-    most = FRACTIONS if 10 * count < count + many else 1
-    return _share(count, count + many) + ("" if people is None else " people") if many and 0 < count <= most else ""
+    few = 0 < count <= FRACTIONS and 10 * count < count + many
+    return _share(count, count + many) + ("" if people is None else " people") if few else ""
 
 
 def _declared(terms: Terms, name: str) -> Kind | None:

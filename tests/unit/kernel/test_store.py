@@ -66,7 +66,7 @@ def test_categories_become_codes_and_what_was_not_declared_becomes_null():
 
 
 def test_nan_becomes_null_and_infinity_stays():
-    made = prepare(pd.DataFrame({"x": [1.0, np.nan, np.inf]}), terms("row", 1, kinds={"x": "float"}), "generate")
+    made = prepare(pd.DataFrame({"x": [1.0, np.nan, np.inf]}), terms("row", 1), "generate")
     assert made.table["v0"].to_list() == [1.0, None, np.inf]
 
 
