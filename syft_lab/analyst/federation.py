@@ -36,7 +36,7 @@ def federation(
     """
     if not all(isinstance(o, Session) for o in owners):
         raise UsageError("a federation is of owners you are connected to: lab.federation(hospital_a, hospital_b, hospital_c)")
-    members = tuple(Member(o.owner, o.signing) for o in owners)
+    members = tuple(Member(o.owner, o.signing, o.own_signing) for o in owners)
     terms = Partnership(members, purpose, days, fraction, protocol, security).check()
     install()
     return Federation(owners, terms)
@@ -55,7 +55,7 @@ class Federation:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the terms: it stands for these owners' keys."""
+        """SHA-256 of the terms: it stands for these owners' keys, and for yours."""
         return self.terms.id
 
     @property

@@ -129,6 +129,11 @@ class Session(Link):
         return self._trust.signing
 
     @property
+    def own_signing(self) -> str:
+        """Your own signing key at this owner, in hexadecimal digits; `rotate_keys` puts another in its place."""
+        return self._keys.public.signing
+
+    @property
     def environment(self) -> dict[str, str]:
         """Versions of what computes at the owner."""
         return dict(self._card.get("environment", {}))

@@ -220,7 +220,11 @@ class Owner(People):
             verify(self._folder / "journal.sqlite", self.keys.public)
         except VerificationError as error:
             if self.running:
-                self.console.say(f"the journal does not verify: {error}. Stop, and restore the state folder from a backup")
+                why = f"the journal does not verify: {error}"
+                self._journal.halt(
+                    f"{why}. Nothing is filed or released until the owner restored the state folder from a backup"
+                )
+                self.console.say(f"{why}. Nothing is released any more: stop, and restore the state folder from a backup")
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         path = self._folder / "settings.json"

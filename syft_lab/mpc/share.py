@@ -79,6 +79,15 @@ class Share(torch.Tensor):
         return state
 
     @property
+    def put_off(self) -> bool:
+        """Whether its shares are not there yet: the parties will send each other messages for them."""
+        return not isinstance(self.state, Shared)
+
+    def settle(self) -> None:
+        """Do what was put off."""
+        self.shared  # noqa: B018 - by being asked for
+
+    @property
     def whole(self) -> bool:
         """Whether it has no fraction bits."""
         return not self.dtype.is_floating_point

@@ -134,7 +134,8 @@ def _open(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[An
 
 
 def _hand(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
-    return None, [runner.hand(facts["owner"], facts["to"], facts["size"], memoryview(frames[0]) if frames else None)]
+    data = memoryview(frames[0]) if frames else None
+    return None, [runner.hand(facts["owner"], facts["to"], facts["size"], facts["what"], data)]
 
 
 Command = Callable[[Any, Mapping[str, Any], Frames, Any], tuple[Any, Frames]]

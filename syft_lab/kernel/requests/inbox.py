@@ -148,7 +148,7 @@ class Request:
     @property
     def cost(self) -> str:
         """What its release costs: no ε, for nothing bounds what an exact value tells."""
-        if self._desk.partnership(self._row) is not None:
+        if self._desk.proposes(self._row):
             return "nothing leaves by accepting it: each value that is opened is a request of its own"
         return "exact: no differential privacy, no ε; you look at the result before it leaves"
 
