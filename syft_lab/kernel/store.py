@@ -310,7 +310,7 @@ def _people(rows: pl.Series, people: pl.Series | None) -> int:
 def _few(odd: pl.Series, others: pl.Series, people: pl.Series | None) -> str:
     """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing.
 
-    Nothing in tables of ten people or fewer: there each is one of few, and those who try things out would be asked all the time.
+    Nothing in tables of ten people or fewer: there each is one of few, and who tries things out would be asked all the time.
     """
     count, many = _people(odd, people), _people(others, people)
     few = 0 < count <= FRACTIONS and 10 * count < count + many
