@@ -32,15 +32,15 @@ class Schema:
 
     def column(self, name: str) -> Column:
         """The column called ``name``; raises QueryError that lists the columns there are."""
-        for column in self.columns:
-            if column.name == name:
-                return column
-        known = ", ".join(c.name for c in self.columns[:20])
-        raise QueryError(f"there is no column {ascii(name)[:80]}; the columns are: {known}")
+        return self.columns[self.position(name)]
 
     def position(self, name: str) -> int:
-        """Where the column stands; stored columns are named by it."""
-        return self.columns.index(self.column(name))
+        """Where the column stands; stored columns are named by it. Raises QueryError as `column` does."""
+        for i, column in enumerate(self.columns):
+            if column.name == name:
+                return i
+        known = ", ".join(c.name for c in self.columns[:20])
+        raise QueryError(f"there is no column {ascii(name)[:80]}; the columns are: {known}")
 
 
 def schema_to_json(schema: Schema) -> dict[str, Any]:

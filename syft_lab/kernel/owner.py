@@ -42,6 +42,7 @@ from syft_lab.kernel.settings import Settings
 from syft_lab.kernel.store import Store
 from syft_lab.kernel.tensors import Tensors
 from syft_lab.kernel.webhook import Webhook
+from syft_lab.printable import printed
 from syft_lab.widgets import cards
 
 MEMORY_SHARE = 0.8  # of the machine's memory, for all sessions on tensors together
@@ -225,7 +226,11 @@ class Owner(People):
             verify(self._folder / "journal.sqlite", self.keys.public)
         except VerificationError as error:
             if self.running:
-                self.console.say(f"the journal does not verify: {error}. Stop, and restore the state folder from a backup")
+                why = f"the journal does not verify: {error}"
+                self._journal.halt(
+                    f"{why}. Nothing is filed or released until the owner restored the state folder from a backup"
+                )
+                self.console.say(f"{why}. Nothing is released any more: stop, and restore the state folder from a backup")
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         path = self._folder / "settings.json"
@@ -385,6 +390,7 @@ class Owner(People):
         counts = [f"{count} {words}" for count, words in found if count]
         return ", ".join(counts) + (": owner.inbox" if counts else "none open")
 
+    @printed
     def __repr__(self) -> str:
         return repr(self._summary())
 

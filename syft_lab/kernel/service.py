@@ -509,7 +509,7 @@ class Service:
         blob = b""
         if not found["lost"]:
             _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": 1 << 62, "private": True})
-            blob = values.of_tensor("value", as_array(bytes(frames[0]), found["dtype"], found["shape"]))
+            blob = values.of_tensors({"value": as_array(bytes(frames[0]), found["dtype"], found["shape"])})
         uses = [d for s in found["label"]["sources"] if (d := dataset_of(s)) is not None]
         cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)

@@ -244,7 +244,7 @@ class Tensors:
             found, _ = seat.call("run", {"runs": runs}, given)
             return m.Ran(canonical.dumps(found))
         if isinstance(message, m.Put):
-            (part,) = message.payload or (b"",)
+            part = one_frame(message.payload)
             facts = {k: getattr(message, k) for k in ("value", "dtype", "shape", "start")}
             found, _ = seat.call("put", facts, [part])
             return m.Ran(canonical.dumps(found))
@@ -315,6 +315,13 @@ def as_array(data: bytes, dtype: str, shape: Sequence[int]) -> Any:
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
     return np.frombuffer(data, np.dtype("?" if dtype == "bool" else dtype)).reshape(shape)
+
+
+def one_frame(payload: Sequence[Any]) -> Any:
+    """The part of a tensor that a message brings; none is an empty one. Raises WireError for several."""
+    if len(payload) > 1:
+        raise WireError("a part of a tensor comes as one frame")
+    return payload[0] if payload else b""
 
 
 def _frames(payload: Sequence[Any]) -> tuple[list[dict[str, Any]], list[memoryview]]:

@@ -33,7 +33,7 @@ from tests.attacks import unwritten
 from tests.tensors import LocalTape
 
 aten = torch.ops.aten
-DTYPES = (torch.int64, torch.int32, torch.int8, torch.uint8, torch.float32, torch.bool)
+DTYPES = (torch.int64, torch.int8, torch.uint8, torch.float32, torch.bool)
 MIXED = (
     (torch.int64, torch.float32),
     (torch.float32, torch.int64),

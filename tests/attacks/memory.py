@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import hashlib
 import json
 import mmap
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
@@ -71,7 +73,44 @@ class Calls(TorchDispatchMode):
 
 
 def calls():
-    """What torch's samples call, forward and backward."""
+    """What torch's samples call, forward and backward: {operation: [(operation, arguments, named ones)]}.
+
+    Running them takes half a minute, so they are kept in a file for all who need them, for as long as torch and this file are
+    what they are.
+    """
+    now = hashlib.sha256(torch.__version__.encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    kept = Path(__file__).parents[2] / ".pytest_cache" / f"calls-{now}.pt"
+    kept.parent.mkdir(exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            plain = [(name, [tree_map(_said, call[1:]) for call in made]) for name, made in _made().items()]
+            torch.save(plain, kept.with_suffix(".part"))
+            kept.with_suffix(".part").rename(kept)
+        found = torch.load(kept, weights_only=False)
+    return {name: [(_named(name), *tree_map(_meant, call)) for call in made] for name, made in found}
+
+
+FORMATS = {f"the {f}": f for f in (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)}
+
+
+def _said(leaf):
+    """In place of what can't be written to a file."""
+    return f"the {leaf}" if isinstance(leaf, torch.memory_format) else leaf
+
+
+def _meant(leaf):
+    return FORMATS.get(leaf, leaf) if isinstance(leaf, str) else leaf
+
+
+def _named(name):
+    _, packet, overload = name.split(".")
+    return getattr(getattr(aten, packet), overload)
+
+
+def _made():
+    from torch.testing._internal.common_methods_invocations import op_db  # seconds
+
     found = Calls()
     with found:
         by_hand()

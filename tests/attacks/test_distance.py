@@ -131,23 +131,35 @@ def sums(prepared, frame):
         return type(error).__name__
 
 
-def wrong(prepared, base, person):
-    """What is wrong with a question on these neighbours, '' for nothing, and their distance over what the noise was made for."""
+def neighbours(draw):
+    """A table without a person, the person's rows alone, and both together, encoded; and how many rows the person has."""
+    base = [row(draw) for _ in range(draw.choice([0, 1, 1, 1, 2, 8]))]
+    one = row(draw)
+    person = [one] * draw.choice([1, K]) if draw.random() < 0.5 else [row(draw) for _ in range(K)]
+    if base and draw.random() < 0.3:
+        base[0] = one
     whole = table(base + person)
-    parts = (whole.slice(0, len(base)), whole.slice(len(base)), whole)
-    without, alone, both = (sums(prepared, frame.clone()) for frame in parts)
-    if not all(isinstance(s, list) for s in (without, alone, both)):
-        return f"outcomes {[s for s in (without, alone, both) if isinstance(s, str)]}", 0.0
-    if both != [a + b for a, b in zip(without, alone, strict=True)]:
+    return whole.slice(0, len(base)), whole.slice(len(base)), whole, len(person)
+
+
+def wrong(prepared, without, person, whole, rows):
+    """What is wrong with a question on these neighbours, '' for nothing, and their distance over what the noise was made for."""
+    base, alone, both = (sums(prepared, frame.clone()) for frame in (without, person, whole))
+    if not all(isinstance(s, list) for s in (base, alone, both)):
+        return f"outcomes {[s for s in (base, alone, both) if isinstance(s, str)]}", 0.0
+    if both != [a + b for a, b in zip(base, alone, strict=True)]:
         return "a row adds something else among others than alone", 0.0
     far = sum(map(abs, alone)) / prepared.grid.most
-    return ("further apart than the price says" if far > len(person) else ""), far / K
+    return ("further apart than the price says" if far > rows else ""), far / K
 
 
 def walked(seed, count, first=False):
-    """How often the bound was reached, by aggregate, and what was wrong, of so many questions; of the ``first`` that is, at once."""
+    """How often the bound was reached, by aggregate, and what was wrong, of so many questions; of the ``first`` that is, at once.
+
+    Each question is asked of some of 300 pairs of neighbours.
+    """
     draw = random.Random(seed)
-    reached, faults, asked = dict.fromkeys(("mean", "sum", "count"), 0), [], 0
+    reached, faults, asked, pairs = dict.fromkeys(("mean", "sum", "count"), 0), [], 0, []
     while asked < count and not (first and faults):
         query = question(draw)
         try:
@@ -155,12 +167,9 @@ def walked(seed, count, first=False):
         except QueryError:
             continue
         asked += 1
-        base = [row(draw) for _ in range(draw.choice([0, 1, 1, 1, 2, 8]))]
-        one = row(draw)
-        person = [one] * draw.choice([1, K]) if draw.random() < 0.5 else [row(draw) for _ in range(K)]
-        if base and draw.random() < 0.3:
-            base[0] = one
-        why, far = wrong(prepared, base, person)
+        if len(pairs) < 300:
+            pairs.append(neighbours(draw))
+        why, far = wrong(prepared, *(pairs[-1] if asked < 300 else draw.choice(pairs)))
         if why:
             faults.append((why, query.to_json()))
         reached[query.aggregate] += far == 1

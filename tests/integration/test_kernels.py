@@ -33,7 +33,7 @@ def no_code(monkeypatch):
     monkeypatch.setenv("SYFT_LAB_ISOLATION", "L0")
 
 
-def test_the_first_lines_of_the_readme_work_in_two_kernels(home):
+def test_the_first_lines_of_the_readme_work_in_two_kernels(home, no_code):
     with Kernel(home) as owner, Kernel(home) as analyst:
         assert "Owner hospital-a: running" in owner.run(HOST)
         owner.run(PUBLISH)
@@ -99,7 +99,7 @@ def test_mistakes_in_magics_are_one_line(home):
 
 
 @pytest.mark.parametrize("busy", ["import time; time.sleep(600)", "while True: pass"], ids=["sleep", "loop"])
-def test_the_owner_answers_while_a_cell_of_theirs_runs(home, busy):
+def test_the_owner_answers_while_a_cell_of_theirs_runs(home, no_code, busy):
     with Kernel(home) as owner:
         owner.run(HOST)
         owner.run(PUBLISH)
@@ -166,7 +166,7 @@ def stopped(*args):
     event.wait()
 release.seal = stopped
 """
-ROUNDS = 10
+ROUNDS = 4
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ SETUP = """import torch, syft_lab as lab
 from syft_lab.analyst import progress
 progress.SHOWN_AFTER = progress.EVERY = 0.02
 (alice,) = lab.virtual_owners("alice")
-x = lab.send(torch.eye(600), alice)
+x = lab.send(torch.eye(300), alice)
 (x + 1).get()
 """
-WORK = """for _ in range(600):
+WORK = """for _ in range(200):
     x = x @ x
 print(x.sum().get().item())
 """
@@ -19,7 +19,7 @@ def test_a_long_computation_says_how_far_it_is(home):
     with Kernel(home) as kernel:
         kernel.run(SETUP)
         shown = kernel.run(WORK, 240).splitlines()
-        assert shown[-1] == "600.0"
+        assert shown[-1] == "300.0"
         told = [line for line in shown if line.startswith("alice: ")]
         assert any("operations" in line for line in told)
         assert "" in shown[shown.index(told[-1]) :]

@@ -59,7 +59,7 @@ def note(page, text: str):
     return page.locator(".syft-toast, .Toastify__toast", has_text=text).first
 
 
-@pytest.mark.parametrize("app", ["lab", "notebook"])
+@pytest.mark.parametrize("app", ["lab"])
 def test_the_inbox_decides_while_a_cell_runs(page, server, place, app):
     name = f"hospital-{app}"
     book = Notebook(page, server, f"inbox-{app}.ipynb", [host(name, place), "owner.inbox", BUSY, "print('free')"], app=app)
