@@ -22,15 +22,15 @@ SIZE = 100_000_000
 PIECE = 8 << 20  # what the baseline sends at a time
 
 
-def serve_ours(pipe, secret: str) -> None:
+def serve_ours(pipe, secret: str, admitted: str) -> None:
     """Our server, echoing: the protocol at link level, no service behind it."""
 
     async def echo(key: str, message: Message) -> Message:
         return Pong(message.payload)
 
     async def main() -> None:
-        server = ZmqServer(Keys(secret, bytes(32)), lambda key: True, Hub(echo, 1 << 30))
-        pipe.send(server.bind("127.0.0.1", 0))
+        server = ZmqServer(Keys(secret, bytes(32)), lambda: [admitted], Hub(echo, 1 << 30))
+        pipe.send(await server.bind("127.0.0.1", 0))
         await asyncio.Event().wait()
 
     asyncio.run(main())
@@ -82,7 +82,7 @@ def run(rounds: int = 1) -> list[Row]:
     with (
         tempfile.TemporaryDirectory() as home,
         process(serve_owner, home),
-        process(serve_ours, owner.curve_secret) as port,
+        process(serve_ours, owner.curve_secret, analyst.public.curve) as port,
         process(serve_bare, owner.curve_secret) as bare_port,
     ):
         os.environ["SYFT_LAB_HOME"] = home

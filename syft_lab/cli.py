@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 from syft_lab import __version__, state, study
 from syft_lab.errors import LabError, StateError, UsageError, WireError
 from syft_lab.identity import Keys, PublicKeys, Trust
+from syft_lab.printable import printable
 from syft_lab.receipt import Receipt
 from syft_lab.report import report
 
@@ -52,11 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run[parsed.command](parsed)
     except UsageError as error:
-        print(f"syft-lab: {error}", file=sys.stderr)
+        _say(f"syft-lab: {error}", sys.stderr)
         return 2
     except LabError as error:
-        print(f"syft-lab: {error}", file=sys.stderr)
+        _say(f"syft-lab: {error}", sys.stderr)
         return 1
+
+
+def _say(text: str, where: TextIO | None = None) -> None:
+    """Print for a terminal: names, reasons and values of others come in it."""
+    print(printable(text, lines=True), file=where or sys.stdout)
 
 
 def _owner(parsed: argparse.Namespace) -> int:
@@ -73,7 +80,7 @@ def _requests(parsed: argparse.Namespace) -> int:
         if len(pairs) % 2:
             raise UsageError("give pairs: syft-lab requests approve NUMBER DIGEST NUMBER DIGEST …")
         for number, digest in zip(pairs[::2], pairs[1::2], strict=True):
-            print(describe("approve", ask(parsed.owner, {"do": "approve", "request": number, "digest": digest})))
+            _say(describe("approve", ask(parsed.owner, {"do": "approve", "request": number, "digest": digest})))
         return 0
     said = " ".join(parsed.text)
     if parsed.do != "list" and not parsed.number:
@@ -81,7 +88,7 @@ def _requests(parsed: argparse.Namespace) -> int:
     if parsed.do == "approve" and not said:
         raise UsageError("say what you approve: syft-lab requests approve NUMBER DIGEST; show prints the digest")
     action = {"do": parsed.do, "request": parsed.number, "digest": said, "reason": said}
-    print(describe(parsed.do, ask(parsed.owner, action)))
+    _say(describe(parsed.do, ask(parsed.owner, action)))
     return 0
 
 
@@ -103,7 +110,7 @@ def _verify(parsed: argparse.Namespace) -> int:
             if "query" in said
             else f"{', '.join(said['returns']) or 'the kind of error'} of request {said['number']}"
         )
-        print(f"{path.name}: good. {receipt.owner} released {about} "
+        _say(f"{path.name}: good. {receipt.owner} released {about} "
               f"to {said['analyst']} on {receipt.time[:19]} under {said['guarantee']}; {said['neighbours']}")  # fmt: skip
     found = [receipt for _, receipt in receipts]
     for path in logs:
@@ -125,20 +132,21 @@ def _verify_study(path: Path, parsed: argparse.Namespace, receipts: Sequence[Rec
     found = study.load(path)
     head = found.verify(_trusted(found.owner, found.keys, parsed))
     withheld = len(found.leaves) - len(found.entries)
-    print(f"{path.name}: good. {head.size} entries of {found.owner}, signed on {head.time[:19]}"
+    _say(f"{path.name}: good. {head.size} entries of {found.owner}, signed on {head.time[:19]}"
           + (f"; {withheld} of them are withheld, as hashes" if withheld else ""))  # fmt: skip
     mine = [r for r in receipts if r.signer.signing == found.keys.signing]
     found.holds(mine)
     if mine:
-        print(f"{path.name}: holds the entries of {len(mine)} receipts, and continues the heads in them")
+        _say(f"{path.name}: holds the entries of {len(mine)} receipts, and continues the heads in them")
     if found.complete:
         from syft_lab.kernel.journal import fold
 
         fold(found.said())
-        print(f"{path.name}: every budget, state and approval follows from the entries")
+        _say(f"{path.name}: every budget, state and approval follows from the entries")
     if parsed.report:
-        parsed.report.write_text(report(found.owner, found.said()), encoding="utf-8")
-        print(f"{path.name}: the report is in {parsed.report.name}")
+        with state.given(parsed.report) as out:
+            out.write(report(found.owner, found.said()).encode())
+        _say(f"{path.name}: the report is in {parsed.report.name}")
 
 
 def _read(path: Path) -> Receipt:
@@ -191,7 +199,7 @@ def _verify_journal(place: Path, keys: PublicKeys, receipts: Sequence[Receipt]) 
 
     path = place / "journal.sqlite" if place.is_dir() else place
     head = verify(path, keys)
-    print(f"journal: good. {head.size} entries; hashes, signatures and budgets check")
+    _say(f"journal: good. {head.size} entries; hashes, signatures and budgets check")
     entries = read_entries(path)
     for receipt in receipts:
         if receipt.index >= len(entries) or entries[receipt.index] != receipt.entry:
@@ -199,33 +207,31 @@ def _verify_journal(place: Path, keys: PublicKeys, receipts: Sequence[Receipt]) 
                 f"the journal lacks entry {receipt.index}, for which {receipt.owner} signed a receipt: it was rolled back"
             )
     if receipts:
-        print(f"journal: holds the entries of all {len(receipts)} receipts")
+        _say(f"journal: holds the entries of all {len(receipts)} receipts")
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    print(f"syft-lab     {__version__}\npython       {platform.python_version()} on {platform.system()} {platform.machine()}")
+    _say(f"syft-lab     {__version__}\npython       {platform.python_version()} on {platform.system()} {platform.machine()}")
     missing = []
     for name in _NEEDED:
         version = _version(name)
-        print(f"{name:<12} {version or 'MISSING'}")
+        _say(f"{name:<12} {version or 'MISSING'}")
         if version is None:
             missing.append(name)
     for name, extra in _OPTIONAL.items():
         version = _version(name)
-        print(f"{name:<12} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
-    print(f"device       {_device()}")
+        _say(f"{name:<12} {version or f'not installed; pip install syft-lab[{extra}] brings it'}")
+    _say(f"device       {_device()}")
     from syft_lab.kernel.executor import levels
 
-    print(f"isolation    {levels.probe()}")
-    print(f"curve        {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
+    _say(f"isolation    {levels.probe()}")
+    _say(f"curve        {'yes' if _has_curve() else 'MISSING: this pyzmq was built without CURVE'}")
     folder = state.home()
-    print(
-        f"state        {'set by SYFT_LAB_HOME' if folder != _default_home() else 'in the default place'}: {_describe(folder)}"
-    )
+    _say(f"state        {'set by SYFT_LAB_HOME' if folder != _default_home() else 'in the default place'}: {_describe(folder)}")
     if missing or not _has_curve():
-        print(f"missing      {', '.join(missing) or 'CURVE'}: pip install --upgrade syft-lab")
+        _say(f"missing      {', '.join(missing) or 'CURVE'}: pip install --upgrade syft-lab")
         return 1
-    print("all that is needed is here")
+    _say("all that is needed is here")
     return 0
 
 

@@ -31,11 +31,21 @@ analyst sent and from what the owner published, never from rows. ``code`` is the
 
 from __future__ import annotations
 
+from syft_lab.printable import printable, printed
+
 
 class LabError(Exception):
     """Base of all errors of Syft Lab. ``code`` names the class on the wire."""
 
     code = "error"
+
+    @printed
+    def __str__(self) -> str:
+        return super().__str__()  # it may be the other side's text, and be printed anywhere
+
+    @printed
+    def __repr__(self) -> str:
+        return super().__repr__()
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows this instead of a traceback through our frames: one clear line."""
@@ -115,7 +125,7 @@ class FailedError(LabError):
         self.details = details
 
     def _render_traceback_(self) -> list[str]:
-        return [*super()._render_traceback_(), *self.details.split("\n")] if self.details else super()._render_traceback_()
+        return [*super()._render_traceback_(), *map(printable, self.details.split("\n") if self.details else ())]
 
 
 class PartnerError(LabError):

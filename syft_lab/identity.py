@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -19,8 +19,9 @@ import zmq
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from syft_lab import canonical
+from syft_lab import canonical, state
 from syft_lab.errors import InvitationError, StateError, UsageError, WireError
+from syft_lab.printable import printed
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -87,6 +88,7 @@ class Keys:
         curve = zmq.curve_public(curve_secret.encode()).decode()
         self.public = PublicKeys(curve, self._signing.public_key().public_bytes_raw().hex())
 
+    @printed
     def __repr__(self) -> str:
         return f"<Keys {self.public.fingerprint}>"
 
@@ -132,14 +134,10 @@ def _sealed(purpose: str, data: bytes) -> bytes:
 
 def write_secret(path: Path, content: dict[str, Any]) -> None:
     """Write JSON to ``path`` with mode 0600, whole or not at all, and durable."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    if not path.parent.exists():
+        state.make_private(path.parent)
+    with state.writing(path) as file:
         file.write(canonical.dumps(content))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def read_secret(path: Path) -> dict[str, Any]:
@@ -166,7 +164,7 @@ class Invitation:
     analyst: str
     role: str
     expires: str
-    secret: str
+    secret: str = field(repr=False)
     signature: str = ""
 
     @property

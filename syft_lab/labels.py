@@ -20,6 +20,7 @@ from functools import cache, cached_property
 from typing import Any, Protocol
 
 from syft_lab.ops import ALLOWED, LIKE, POINTWISE, REASONS, find, packet
+from syft_lab.printable import printed
 
 Bounds = tuple[float, float]
 MAX_SOURCES = 16
@@ -37,6 +38,7 @@ class Label:
     l1: float = 0.0
     l2: float = 0.0
 
+    @printed
     def __str__(self) -> str:
         if self.kind == "rows":
             bounds = f", in [{self.bounds[0]:g}, {self.bounds[1]:g}]" if self.bounds else ""

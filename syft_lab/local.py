@@ -95,10 +95,13 @@ class _Host(Owner):
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         self._service.start_here()
-        self.address, self._interface = "127.0.0.1:0", "127.0.0.1"
+        self.address, self.listens, self._interface = "127.0.0.1:0", "", "127.0.0.1"
 
     def _place(self, limits: Limits, joint: bool) -> Host:
         return Here(self.device, limits.memory, limits.wall, joint)
+
+    def _room(self) -> int:
+        return 1 << 62  # pointers of this process hold what is here in any case
 
     def _wall(self) -> Wall:
         return _shared_wall()
@@ -119,7 +122,11 @@ class _Bridge(MemoryTransport):
 
     async def send(self, frames: list[Frame]) -> None:
         """Hand the frames to the owner's loop."""
-        self._there.call_soon_threadsafe(self._hub.feed, self._name, self._key, [bytes(f) for f in frames], self._deliver)
+        copied = [bytes(f) for f in frames]
+        try:
+            self._there.call_soon_threadsafe(self._hub.feed, self._name, self._key, copied, self._deliver)
+        except RuntimeError:
+            raise ConnectionLost("the owner was stopped") from None
 
     async def _deliver(self, frames: list[Frame]) -> None:
         copied = [bytes(f) for f in frames]

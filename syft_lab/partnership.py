@@ -1,7 +1,8 @@
 """A partnership: owners who agree that their kernels compute together on shares, and on what may be opened. Pure.
 
-Its terms are the same text for all: who takes part (name and signing key), what for, with which protocol, for how long.
-Their hash is the federation's id, so that an id stands for exactly these keys; each owner accepts that and nothing else.
+Its terms are the same text for all: who takes part (name and signing key), for which analyst (the signing key under which
+each of them knows the analyst), what for, with which protocol, for how long. Their hash is the federation's id, so that an id
+stands for exactly these keys; each owner accepts that and nothing else.
 
 Before each run a party's kernel signs an *offer*: the key that its party uses in this run, and where it listens. The
 partners check it against the key that they accepted; so whoever carries the offers can't put in another party.
@@ -22,15 +23,17 @@ from syft_lab.identity import Keys, PublicKeys, check_name, fingerprint
 MAX_TERMS, MAX_PURPOSE, MAX_DAYS, FRACTIONS = 16 << 10, 2_000, 366, range(2, 19, 2)
 FRACTION, RANGE_BITS, DAYS = 18, 30, 30
 PROTOCOLS = {("aby3", "semi-honest"): 3}  # and how many owners it is for
+RETURNS, VOUCHERS = ("value", "vouchers"), (4, 4)  # what an owner lets go of a value, and the shape of the second, as int64
 COLLUSION = "any two of the three owners together could open everything; one alone learns nothing"
 ADVERSARY = "semi-honest: it protects against owners who look, not against one that runs another program"
 
 
 class Member(NamedTuple):
-    """An owner by its name, and its signing key in hexadecimal digits."""
+    """An owner by its name; its signing key, and that of the analyst as this owner knows it, in hexadecimal digits."""
 
     name: str
     signing: str
+    analyst: str
 
     @property
     def fingerprint(self) -> str:
@@ -102,10 +105,12 @@ class Partnership:
     def text(self) -> str:
         """The terms as an owner reads them in the inbox."""
         owners = "\n".join(f"#     {m.name}  fingerprint {m.fingerprint}" for m in self.members)
+        analyst = "\n".join(f"#     at {m.name}  fingerprint {fingerprint(m.analyst)}" for m in self.members)
         return (
             "# A partnership: the kernels of these owners compute together,\n# on shares of their data.\n"
             f"# Owners\n{owners}\n"
             "#     Compare the fingerprints with them, by telephone say.\n"
+            f"# The analyst, and nobody else, by the key that each owner knows\n{analyst}\n"
             f"# Protocol\n#     {self.protocol.upper()}, {self.security}: any two of these owners together\n"
             "#     could open everything; one alone learns nothing.\n"
             "# What your kernel shares\n"
@@ -128,18 +133,19 @@ def parse(data: bytes) -> Partnership:
         raise WireError(f"a partnership has members, {', '.join(_PLAIN)}")
     members = []
     for each in found["members"]:
-        if not isinstance(each, list) or len(each) != 2 or not all(isinstance(t, str) for t in each):
-            raise WireError("a member is a name and a signing key")
+        if not isinstance(each, list) or len(each) != 3 or not all(isinstance(t, str) for t in each):
+            raise WireError("a member is a name, a signing key, and the analyst's key there")
         members.append(_member(*each))
     if not all(isinstance(found[k], str) for k in ("purpose", "protocol", "security")):
         raise WireError("purpose, protocol and security are text")
     return Partnership(tuple(members), **{k: found[k] for k in _PLAIN}).check()
 
 
-def _member(name: str, signing: str) -> Member:
-    if len(signing) != 64 or not all(c in "0123456789abcdef" for c in signing):
-        raise WireError("a signing key has 64 hexadecimal digits")
-    return Member(name, signing)
+def _member(name: str, signing: str, analyst: str) -> Member:
+    for key in (signing, analyst):
+        if len(key) != 64 or not all(c in "0123456789abcdef" for c in key):
+            raise WireError("a signing key has 64 hexadecimal digits")
+    return Member(name, signing, analyst)
 
 
 class Offer(NamedTuple):

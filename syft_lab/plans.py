@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Self
 
 from syft_lab import canonical
 from syft_lab.errors import WireError
+from syft_lab.printable import printed
 
 MAX_PLAN, MAX_NODES, MAX_DEPTH, MAX_LIST, MAX_TEXT = 16 << 20, 50_000, 4, 4096, 200
 EACH = "syft.each.default"
@@ -161,6 +162,7 @@ class Plan:
         lines += [line(n) for n in self.nodes]
         return "\n".join([*lines, f"return {', '.join(f'%{o}' for o in self.outputs)}"])
 
+    @printed
     def __repr__(self) -> str:
         return f"<Plan of {len(self.nodes)} operations, {self.inputs} inputs, {len(self.outputs)} outputs; {self.digest[:19]}…>"
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syft_lab import canonical, merkle
+from syft_lab import canonical, merkle, state
 from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
+from syft_lab.printable import printed
 
 LIMIT = 64 << 20  # bytes of a receipt
 RELEASES = ("released", "exact", "explained")  # kinds of entries: a DP answer, an exact result of code, its kind of error
@@ -151,9 +152,10 @@ class Receipt:
             raise malformed from None
 
     def save(self, path: str | Path) -> Path:
-        """Write the receipt as JSON; `syft-lab verify` reads it."""
+        """Write the receipt as JSON (0600); `syft-lab verify` reads it."""
         path = Path(path)
-        path.write_bytes(canonical.dumps(self.to_json()))
+        with state.given(path) as out:
+            out.write(canonical.dumps(self.to_json()))
         return path
 
     @classmethod
@@ -161,6 +163,7 @@ class Receipt:
         """The receipt in a file; raises WireError."""
         return cls.from_json(canonical.loads(Path(path).read_bytes(), limit=LIMIT))
 
+    @printed
     def __repr__(self) -> str:
         said = self.details
         about = f"{said['dataset']} v{said['version']}" if "dataset" in said else ", ".join(said.get("returns", ()))

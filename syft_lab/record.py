@@ -253,6 +253,19 @@ class Recorded(torch.Tensor):
         """What `__new__` did."""
 
     @property
+    def data(self) -> Any:
+        """The same value, of which gradients know nothing. Setting it writes another value of the same shape and dtype."""
+        return super().data
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise UsageError(f"x.data = y takes a tensor as x is, {self.dtype} of {list(self.shape)}, not {value.dtype} of "
+                             f"{list(value.shape)}; make a new one, such as torch.nn.Parameter(y)")  # fmt: skip
+        with torch.no_grad():
+            self.data.copy_(value)
+
+    @property
     def tape(self) -> Tape:
         """Where it is recorded: in a recording that met it, that."""
         recording = capture()
@@ -265,6 +278,7 @@ class Recorded(torch.Tensor):
         storage = self._storage
         if storage is not None and self._seen != storage.version:
             spec, whole = self._spec, storage.spec
+            _check_dtype(spec, whole)
             if _place(spec) == _place(whole):
                 self._value = storage.value
             else:
@@ -499,6 +513,7 @@ def write(tape: Tape, target: Recorded, out: Spec, value: Value) -> None:
     storage = target._storage
     if storage is not None:
         base = storage.spec
+        _check_dtype(spec, base)
         if _place(base) == _place(spec):
             storage.value = value
         else:
@@ -517,6 +532,13 @@ def write(tape: Tape, target: Recorded, out: Spec, value: Value) -> None:
 
 def _place(spec: Spec) -> tuple[Any, ...]:
     return spec.shape, spec.stride, spec.offset
+
+
+def _check_dtype(view: Spec, whole: Spec) -> None:
+    """Raises RefusedOpError where memory is written, or was since, as another dtype than it is read."""
+    if view.dtype != whole.dtype:
+        raise RefusedOpError(f"a view as {view.dtype} of {whole.dtype} can't be written to, nor read once the other was "
+                             "written to: clone the view, and write the whole")  # fmt: skip
 
 
 def _mark(dtype: torch.dtype) -> Mark:

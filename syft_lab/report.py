@@ -6,10 +6,11 @@ is in it, and what others wrote is quoted so that it can't pass for the report's
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from syft_lab.printable import printable
 
 MICRO = 10**6
 _WORDS = {"exact": "released", "broke": "failed", "cut_off": "interrupted", "ran": "ran", "explained": "kind of error released"}
@@ -138,7 +139,7 @@ def text(value: object) -> str:
     for sign in str(value)[:2000]:
         if sign in "\n\r\t":
             shown.append(" ")
-        elif unicodedata.category(sign)[0] == "C" or unicodedata.category(sign) in ("Zl", "Zp"):
+        elif printable(sign) != sign:
             shown.append(f"\\\\u{ord(sign):04x}")
         elif sign in "\\`*_{}[]<>#|~&":
             shown.append(f"\\{sign}")

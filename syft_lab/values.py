@@ -114,11 +114,11 @@ def encode(values: Mapping[str, Any]) -> bytes:
     return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *frames])
 
 
-def of_tensor(name: str, array: np.ndarray[Any, Any]) -> bytes:
-    """The blob of one tensor, from its numbers; needs no torch."""
-    data = _array(name, array)
-    header = canonical.dumps([{"name": name, **_raw("tensor", data)}])
-    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, data.tobytes()])
+def of_tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    """The blob of named tensors, from their numbers; needs no torch."""
+    data = {name: _array(name, array) for name, array in arrays.items()}
+    header = canonical.dumps([{"name": name, **_raw("tensor", array)} for name, array in data.items()])
+    return b"".join([MAGIC, len(header).to_bytes(4, "little"), header, *(array.tobytes() for array in data.values())])
 
 
 def _describe(name: str, value: Any) -> tuple[dict[str, Any], list[bytes]]:

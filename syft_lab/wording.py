@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from keyword import iskeyword
 
-from syft_lab.expr import Col, Lit, Node, Op, Query
+from syft_lab.expr import Col, Lit, Node, Op, Query, infer
+from syft_lab.printable import printable
 from syft_lab.schema import Schema
 
-LONGEST, LONGEST_LITERAL = 300, 60
+LONGEST, LONGEST_LITERAL = 270, 40
 _SIGNS: Mapping[str, tuple[str, int]] = {  # and how tightly each binds, as in Python
     "or": ("|", 1), "xor": ("^", 2), "and": ("&", 3), "eq": ("==", 0), "ne": ("!=", 0), "lt": ("<", 0), "le": ("<=", 0),
     "gt": (">", 0), "ge": (">=", 0), "add": ("+", 4), "sub": ("-", 4), "mul": ("*", 5), "truediv": ("/", 5),
     "floordiv": ("//", 5), "mod": ("%", 5),
 }  # fmt: skip
 _SIGN, _WHOLE = 6, 7
-_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "fill_null", "cast")
 _METHODS = {"is_null": "isna", "fill_null": "fillna", "clip": "clip", "is_in": "isin", "between": "between", "cast": "astype"}
 
 
@@ -30,7 +30,7 @@ def question(query: Query, source: str) -> str:
     where = f" where {expression(query.filter)}" if query.filter is not None else ""
     text = what + by + where
     if len(text) > LONGEST:  # two that begin alike are still told apart
-        text = f"{text[:LONGEST]}… [{query.digest[:8]}]"
+        text = f"{text[:LONGEST]}… [{query.digest[:32]}]"
     return f"{text} in {source}"
 
 
@@ -42,24 +42,46 @@ def expression(node: Node) -> str:
 def notes(query: Query, schema: Schema) -> list[str]:
     """What an answer leaves out or moves, by its form alone: values beyond bounds, and rows of no declared category."""
     found = []
-    names = list(dict.fromkeys(_relied_on(query.value))) if query.value is not None and query.aggregate != "count" else []
-    bounded = [(n, b) for n in names if (b := schema.column(n).bounds) is not None]
-    if bounded:
-        told = ", ".join(f"{_name(n)} {low:g} to {high:g}" for n, (low, high) in bounded)
-        found.append(f"values beyond the bounds ({told}) are clipped to them")
-    declared = [n for n in query.by if schema.column(n).kind != "bool"]
-    if declared:
-        found.append(f"rows with another {' or '.join(map(_name, declared))}, or none, are in no group")
+    value = query.value
+    if value is not None and query.aggregate != "count" and infer(value, schema).kind != "bool":
+        kind, columns = query.check(schema), dict.fromkeys(_columns(value))
+        given = [(n, b) for n in columns if (b := schema.column(n).bounds) is not None]
+        bounds = "(" + ", ".join(f"{_name(n)} {low:g} to {high:g}" for n, (low, high) in given) + ")"
+        if isinstance(value, Col):
+            found.append(f"values beyond the bounds {bounds} are clipped to them")
+        elif given and not (isinstance(value, Op) and value.args[1:] == (Lit(kind.low), Lit(kind.high))):
+            ends = f"{kind.low:g} to {kind.high:g}, which the bounds {bounds} allow,"
+            found.append(f"values of {expression(value)} beyond {ends} are clipped to that")
+    asked = [Op("is_null", (query.value,))] if query.value is not None else []
+    texts = [n for node in (*asked, query.filter) if node is not None for n in _missed(node, schema)]
+    if texts:
+        found.append(
+            f"other values of {', '.join(map(_name, dict.fromkeys(texts)))} than the declared categories count as missing"
+        )
+    if query.by:
+        found.append(f"rows with another {' or '.join(map(_name, query.by))}, or none, are in no group")
     return found
 
 
-def _relied_on(node: Node) -> Iterable[str]:
-    """Columns whose published bounds the bounds of an expression come from."""
+def _columns(node: Node) -> Iterable[str]:
+    """The columns of an expression."""
     if isinstance(node, Col):
         yield node.name
-    elif isinstance(node, Op) and node.name in _ARITHMETIC:
+    elif isinstance(node, Op):
         for arg in node.args:
-            yield from _relied_on(arg)
+            yield from _columns(arg)
+
+
+def _missed(node: Node, schema: Schema) -> Iterable[str]:
+    """Columns of text with categories of which an expression asks whether they are missing."""
+    if not isinstance(node, Op):
+        return
+    for arg in node.args:
+        if node.name == "is_null" and isinstance(arg, Col):
+            column = schema.column(arg.name)
+            if column.kind == "text" and column.categories is not None:
+                yield arg.name
+        yield from _missed(arg, schema)
 
 
 def _written(node: Node) -> tuple[str, int]:
@@ -69,7 +91,7 @@ def _written(node: Node) -> tuple[str, int]:
     if isinstance(node, Lit):
         text = repr(node.value)
         if len(text) > LONGEST_LITERAL:
-            text = f"{text[:LONGEST_LITERAL]}…' [{sha256(text.encode()).hexdigest()[:8]}]"
+            text = f"{text[:LONGEST_LITERAL]}…' [{sha256(text.encode()).hexdigest()[:32]}]"
         return text, _WHOLE
     args = [_written(a) for a in node.args]
     if node.name in _SIGNS and len(args) == 2:
@@ -100,5 +122,5 @@ def _name(name: str) -> str:
     """A column's name; in backticks, and with what can't be seen or would deceive as its code, where it is no plain one."""
     if name.isidentifier() and name.isascii() and not iskeyword(name) and name != "rows":
         return name
-    shown = "".join(ch if ch.isprintable() and ch not in "`\\" else f"\\u{ord(ch):04x}" for ch in name)
+    shown = "".join(ch if printable(ch) == ch and ch not in "`\\" else f"\\u{ord(ch):04x}" for ch in name)
     return f"`{shown}`"

@@ -75,6 +75,7 @@ function Side(props: { line: Line | null; owner: IOwnerView | null; analyst: IAn
   const idle = !owner && !analyst?.sessions.length;
   return (
     <div className="syft-Scroll">
+      {line.mismatch ? <div className="syft-Notice syft-mod-wrong">{line.mismatch}</div> : null}
       {props.fault ? <div className="syft-Notice syft-mod-wrong">{visible(props.fault)}</div> : null}
       {idle ? (
         <Empty text="Nothing is hosted or connected here yet.">

@@ -9,6 +9,8 @@ import { Signal } from '@lumino/signaling';
 import type { ISignal } from '@lumino/signaling';
 
 export const TARGET = 'syft_lab';
+/** Of what a page and a kernel say to each other; `VERSION` in syft_lab/widgets/side.py is the kernel's. */
+export const VERSION = 1;
 const SEARCH_MS = 1500;
 const OPEN_MS = 4000;
 const ANSWER_MS = 20_000;
@@ -16,6 +18,12 @@ const RENEW_MS = 30_000;
 const LATE =
   'no answer from the kernel within 20 s: it is gone, or an ipykernel that serves clicks only between cells ' +
   '(then use syft-lab requests in a terminal)';
+const OLD_PAGE =
+  "JupyterLab's Syft Lab is older than this kernel's, so what you see here may be wrong: upgrade syft-lab where JupyterLab runs, " +
+  'start JupyterLab again, and reload this page.';
+const OLD_KERNEL =
+  "This kernel's Syft Lab is older than JupyterLab's, so what you see here may be wrong: upgrade syft-lab in the kernel's " +
+  'environment, and restart the kernel.';
 
 /** What is used of a comm; JupyterLab's `Kernel.IComm` is one. */
 export interface IComm {
@@ -68,6 +76,11 @@ export class Line {
   /** What the kernel speaks, once it said so. */
   get language(): string {
     return this._language;
+  }
+
+  /** Which side is old, and what to do, where page and kernel speak different versions; or ''. */
+  get mismatch(): string {
+    return this._mismatch;
   }
 
   /** The views as the kernel sent them last, by name. */
@@ -202,6 +215,7 @@ export class Line {
 
   private _heard(comm: IComm, data: any): void {
     if (comm !== this._comm || this._state === 'gone') return;
+    if (typeof data?.version === 'number') this._compare(data.version);
     if (this._state !== 'open') this._set('open');
     if (typeof data?.view === 'string') {
       this.views.set(data.view, data.state);
@@ -215,6 +229,13 @@ export class Line {
     clearTimeout(waiting.timer);
     if ('error' in data) waiting.no(new Error(data.error));
     else waiting.yes(data.ok);
+  }
+
+  private _compare(version: number): void {
+    const text = version === VERSION ? '' : version > VERSION ? OLD_PAGE : OLD_KERNEL;
+    if (text === this._mismatch) return;
+    this._mismatch = text;
+    this._changed.emit('');
   }
 
   /** Say once more what is watched, and what was heard of it. A kernel that is idle and does not answer was restarted behind our back. */
@@ -264,6 +285,7 @@ export class Line {
   }
 
   private _language = '';
+  private _mismatch = '';
   private _state: LineState = 'searching';
   private _changed = new Signal<Line, string>(this);
   private _comm: IComm | null = null;

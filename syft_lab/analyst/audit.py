@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syft_lab import canonical, study
+from syft_lab import canonical, state, study
 from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
+from syft_lab.printable import printed
 from syft_lab.receipt import LIMIT, Head
 from syft_lab.report import report
 
@@ -64,9 +65,12 @@ class Audit:
     def export(self, path: str | Path) -> Path:
         """Write the journal to a file that `syft-lab verify` checks offline."""
         path = Path(path)
-        path.write_bytes(b"".join(line + b"\n" for line in self._fetch()[1]))
+        lines = self._fetch()[1]
+        with state.given(path) as out:
+            out.writelines(line + b"\n" for line in lines)
         return path
 
+    @printed
     def __repr__(self) -> str:
         return f"Audit of {self._owner}: verify(), log(), report(), export(path)"
 

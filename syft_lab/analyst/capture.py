@@ -35,6 +35,7 @@ from syft_lab.analyst.tape import SessionTape
 from syft_lab.errors import RefusedOpError, UsageError
 from syft_lab.ops import find, is_random, packet
 from syft_lab.plans import Mark, Node, Ref
+from syft_lab.printable import printable
 from syft_lab.record import Capture, How, Recorded, Storage, Tape, Value
 from syft_lab.spec import Spec
 
@@ -46,7 +47,7 @@ class Plan(plans.Plan):
 
     def show(self) -> str:
         """The operations, one a line; in a notebook the plan itself draws them as a graph."""
-        print(self.text)
+        print(printable(self.text, lines=True))
         return self.digest
 
     def _repr_html_(self) -> str:

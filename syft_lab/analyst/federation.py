@@ -16,6 +16,7 @@ from syft_lab.analyst.shared import FixedPrecision, SharedTape, SharedTensor, sh
 from syft_lab.errors import FailedError, RefusedError, UsageError
 from syft_lab.labels import Label
 from syft_lab.partnership import ADVERSARY, COLLUSION, DAYS, FRACTION, Member, Partnership
+from syft_lab.printable import printable, printed
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def federation(
     """
     if not all(isinstance(o, Session) for o in owners):
         raise UsageError("a federation is of owners you are connected to: lab.federation(hospital_a, hospital_b, hospital_c)")
-    members = tuple(Member(o.owner, o.signing) for o in owners)
+    members = tuple(Member(o.owner, o.signing, o.own_signing) for o in owners)
     terms = Partnership(members, purpose, days, fraction, protocol, security).check()
     install()
     return Federation(owners, terms)
@@ -54,7 +55,7 @@ class Federation:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the terms: it stands for these owners' keys."""
+        """SHA-256 of the terms: it stands for these owners' keys, and for yours."""
         return self.terms.id
 
     @property
@@ -161,10 +162,11 @@ class Federation:
 
     # Display
 
+    @printed
     def __repr__(self) -> str:
         lines = [f"Federation {self.name} ({self.id[:12]})", f"  {self.terms.badge}", f"  {ADVERSARY}"]
         lines += [f"  {n:<24} {STATES.get(s, s)}" for n, s in self.state.items()]
-        return "\n".join([*lines, f"  for {self.terms.purpose}"])
+        return "\n".join([*lines, f"  for {printable(self.terms.purpose)}"])
 
     def _repr_html_(self) -> str:
         terms = self.terms

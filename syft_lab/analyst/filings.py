@@ -53,7 +53,7 @@ class Filings:
     async def renew(self, after: int | None = None) -> None:
         """Ask what is new, or what changed ``after`` an entry of the owner's journal. On the link's loop."""
         watch = m.Watch(self._seen if after is None else after, 0)
-        self._hear(await self._link.asking(watch, m.Requests, ANSWER_SECONDS))
+        self._hear(await self._link.looking(watch, m.Requests, ANSWER_SECONDS))
         self._follow()
 
     def all(self) -> list[RemoteRequest]:
@@ -64,7 +64,7 @@ class Filings:
             await self.renew(-1)
             return sorted(self._known.values(), key=lambda r: r.number)
 
-        return self._link.run(work(), ANSWER_SECONDS)
+        return self._link.run(work(), ANSWER_SECONDS + PATIENCE_SECONDS)
 
     def file(self, cell: Cell, follows: int = 0) -> RemoteRequest:
         """File a cell; gives its request. ``follows``: the number of the request that it mends."""
@@ -98,21 +98,21 @@ class Filings:
         """Take a request back; raises UsageError once it is over."""
 
         async def work() -> None:
-            reply = await self._link.asking(m.Cancel(request.id), m.Filed, ANSWER_SECONDS)
+            reply = await self._link.looking(m.Cancel(request.id), m.Filed, ANSWER_SECONDS)
             self._meet(canonical.loads(reply.request))
 
         self._link.check_open()
-        self._link.run(work(), ANSWER_SECONDS)
+        self._link.run(work(), ANSWER_SECONDS + PATIENCE_SECONDS)
 
     def comment(self, request: RemoteRequest, text: str) -> None:
         """Say something about a request, to those who decide."""
 
         async def work() -> None:
-            reply = await self._link.asking(m.Comment(request.id, text), m.Filed, ANSWER_SECONDS)
+            reply = await self._link.looking(m.Comment(request.id, text), m.Filed, ANSWER_SECONDS)
             self._meet(canonical.loads(reply.request))
 
         self._link.check_open()
-        self._link.run(work(), ANSWER_SECONDS)
+        self._link.run(work(), ANSWER_SECONDS + PATIENCE_SECONDS)
 
     def explain(self, request: RemoteRequest) -> Receipt:
         """The receipt for the kind of error that the owner released of a failed run."""

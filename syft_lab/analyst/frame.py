@@ -16,6 +16,7 @@ from syft_lab.analyst.series import WAYS_OUT, PointerSeries
 from syft_lab.cell import Use
 from syft_lab.errors import PrivateSizeError, PrivateValueError, QueryError, UsageError
 from syft_lab.expr import Col, Node, Op, Query
+from syft_lab.printable import printed
 from syft_lab.schema import Scalar
 from syft_lab.widgets import cards
 
@@ -204,6 +205,7 @@ class PointerFrame:
         look = {"title": source.name, "facts": facts, "columns": columns}
         return PointerView(lambda: look, lambda: self.mock, lambda: repr(self))
 
+    @printed
     def __repr__(self) -> str:
         source = self._source
         filtered = ", filtered" if self._chosen is not None else ""
@@ -281,6 +283,7 @@ class PointerGroupBy:
             return self[name]
         no_attribute(self, name, tuple(self._frame.columns))
 
+    @printed
     def __repr__(self) -> str:
         return f"PointerGroupBy of {self._frame._source.name} by {', '.join(self._by)}"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from syft_lab.errors import UsageError
+from syft_lab.printable import printable, printed
 from syft_lab.widgets import cards
 
 Act = Callable[[dict[str, str]], Any]
@@ -70,6 +71,7 @@ class Filed:
                  ("told", said["why"])]  # fmt: skip
         return [(k, v) for k, v in pairs if v]
 
+    @printed
     def __repr__(self) -> str:
         lines = [f"  {k:<12}  {cards.visible(v).replace(chr(10), chr(10) + ' ' * 16)}" for k, v in self._pairs()]
         return "\n".join([f"Request {self.number}: {self.state}", *lines])
@@ -115,12 +117,13 @@ class Inbox(Sequence[Filed]):
         return [(str(f.number), f.state, f.facts["analyst"], ", ".join(f.facts["datasets"]), ", ".join(f.facts["outputs"]),
                  f.facts["approvals"]) for f in self]  # fmt: skip
 
+    @printed
     def __repr__(self) -> str:
         lines = [
             f"{n:>4}  {state:<12} {who:<16} {reads} → {gives}  {given}".rstrip()
             for n, state, who, reads, gives, given in self._rows()
         ]
-        return "\n".join([f"Requests at {self._owner}", *(map(cards.visible, lines or ["  none yet"]))])
+        return "\n".join([f"Requests at {self._owner}", *(map(printable, lines or ["  none yet"]))])
 
     def _repr_html_(self) -> str:
         head = ("no.", "state", "analyst", "reads", "returns", "approvals")

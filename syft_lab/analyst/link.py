@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -31,10 +31,39 @@ from syft_lab.wire.loop import LoopThread
 
 ANSWER_SECONDS = 30.0
 QUESTION_SECONDS = 600.0
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS, RETRY_SECONDS, LONGEST_PAUSE, MAX_BREAKS = 20.0, 0.2, 2.0, 20
+BROKEN = (ConnectionLost, UnreachableError, KeyMismatchError)  # the last: of a socket that is just closing
 T = TypeVar("T")
 M = TypeVar("M", bound=m.Message)
 Asked = m.Release | m.File | m.Collect
+# What an owner answers as before, or does once, however often it is asked. Decisions and new keys are asked for once, and a
+# ping, which is about the link.
+AGAIN = (m.Datasets, m.Mock, m.Price, m.Account, m.Watch, m.Log, m.Propose, m.Cancel, m.Comment)
+
+
+class Patience:
+    """How long to go on after a link broke: `PATIENCE_SECONDS` until it is back, and over `MAX_BREAKS` of them."""
+
+    def __init__(self) -> None:
+        self._end: float | None = None
+        self._breaks = 0
+        self._asked = 0.0
+
+    def back(self) -> None:
+        """The link stands, and something is asked now."""
+        self._end, self._asked = None, time.monotonic()
+
+    async def broke(self, timeout: float) -> bool:
+        """Wait a moment after a break; False where it is no use: ``timeout`` s passed since asking, or it was away for long."""
+        now = time.monotonic()
+        if self._end is None:
+            self._end, self._breaks = now + PATIENCE_SECONDS, self._breaks + 1
+            if now - self._asked >= timeout:
+                return False
+        if now > self._end or self._breaks > MAX_BREAKS:
+            return False
+        await asyncio.sleep(min(RETRY_SECONDS * self._breaks, LONGEST_PAUSE))
+        return True
 
 
 def json_of(reply: m.Catalogue | m.Table | m.Released | m.Requests) -> Any:
@@ -107,7 +136,13 @@ class Link:
         message = m.Rotate(
             keys.public.curve, keys.public.signing, self._keys.sign("rotate", covered), keys.sign("rotate", covered)
         )
-        self._ask(message, m.Rotated)
+        try:
+            self._ask(message, m.Rotated)
+        except ConnectionLost:  # reconnecting tries the keys that the owner knows
+            self.reconnect()
+            if self._keys.public != keys.public:
+                raise
+            return
         self._adopt_next_keys()
         self.reconnect()
 
@@ -173,6 +208,10 @@ class Link:
                 self._adopt_next_keys()  # of a rotation whose reply was lost
                 self._client = await self._greet()
             return self._client
+
+    async def connected(self) -> None:
+        """Connect, if the link broke; raises an error of the tree. On the loop."""
+        await self._connect()
 
     async def _dial(self) -> tuple[Client, str]:
         """A client to the owner, and the key that it answered with."""
@@ -240,13 +279,13 @@ class Link:
             self._trust.save(self._folder)
 
     def _ask(self, message: m.Message, expected: type[M], timeout: float = ANSWER_SECONDS) -> M:
-        """Ask and wait; connects first if the link broke."""
+        """Ask and wait; connects first if the link broke, and asks again if it breaks, where that changes nothing."""
 
         async def work() -> M:
-            return await self.asking(message, expected, timeout)
+            return await self.looking(message, expected, timeout)
 
         self.check_open()
-        return self._loop.run(work(), timeout + self._timeout * 2 + 5)
+        return self._loop.run(work(), timeout + self._timeout * 2 + PATIENCE_SECONDS + 5)
 
     def _payload(self, message: m.Message, expected: type[m.Catalogue | m.Table]) -> Any:
         """The JSON in the payload of the reply."""
@@ -259,29 +298,41 @@ class Link:
             raise LabError(f"the owner answered {message.kind} with {reply.kind}; tell the owner")
         return reply
 
+    async def looking(self, message: m.Message, expected: type[M], timeout: float) -> M:
+        """Ask; again over another connection if the link breaks, where the owner answers that as before."""
+        if isinstance(message, AGAIN):
+            return await self._again(lambda: self.asking(message, expected, timeout), timeout, "")
+        return await self.asking(message, expected, timeout)
+
     async def persistently(self, message: Asked, expected: type[M]) -> tuple[M, Head | None]:
         """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once.
 
         Gives the reply, and the head that it must continue: the one we held when we asked.
         """
-        end = time.monotonic() + PATIENCE_SECONDS
-        began = False
+
+        async def once() -> tuple[M, Head | None]:
+            held = self.head
+            asked = message if isinstance(message, m.File) else replace(message, held=held.size if held else 0)
+            return await self.asking(asked, expected, QUESTION_SECONDS), held
+
+        return await self._again(once, QUESTION_SECONDS, " If it had begun, its cost counts as spent; ask the same again later")
+
+    async def _again(self, once: Callable[[], Awaitable[T]], timeout: float, advice: str) -> T:
+        """Do it, and again after each break of the link; raises ConnectionLost where the link does not come back."""
+        patience, began = Patience(), False
         while True:
             try:
                 await self._connect()
                 began = True
-                held = None if self._trust.head is None else Head.from_json(self._trust.head)
-                asked = message if isinstance(message, m.File) else replace(message, held=held.size if held else 0)
-                return await self.asking(asked, expected, QUESTION_SECONDS), held
-            except (ConnectionLost, UnreachableError, KeyMismatchError) as error:  # the last: a socket that is just closing
-                if not began or self._closed:
+                patience.back()
+                return await once()
+            except BROKEN as error:
+                refused = isinstance(error, KeyMismatchError) and self._live() is not None
+                if not began or self._closed or refused:
                     raise
-                if time.monotonic() > end:
-                    raise ConnectionLost(
-                        f"the connection to {self.owner} broke while the answer was pending, and it did not come back within "
-                        f"{PATIENCE_SECONDS:g} s ({error}). If it had begun, its cost counts as spent; ask the same again later"
-                    ) from None
-                await asyncio.sleep(0.2)
+                if not await patience.broke(timeout):
+                    raise ConnectionLost(f"the connection to {self.owner} broke while the answer was pending, and it did not "
+                                         f"come back within {PATIENCE_SECONDS:g} s ({error}).{advice}") from None  # fmt: skip
 
     def check_receipt(self, content: Any, sent: Head | None, kind: str) -> tuple[Receipt, dict[str, Any]]:
         """The receipt of a release, and what it says: signed, in the log, and the log continues the head we held."""

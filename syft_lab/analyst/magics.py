@@ -14,6 +14,7 @@ from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.session import CONNECT_SECONDS, Session, connect, connections
 from syft_lab.cell import Cell, Use, check, variable
 from syft_lab.errors import UsageError
+from syft_lab.printable import printable, printed
 from syft_lab.widgets import cards
 
 WAIT_SLICE = 0.2  # seconds between looks for an interrupt
@@ -169,6 +170,7 @@ class OnMock:
             for name, (about, value) in self._made.items()
         ]
 
+    @printed
     def __repr__(self) -> str:
         lines = [f"  {name}: {value}" for name, value in self._facts()]
         return "\n".join(["On the mock; nothing was asked of the owner:", *lines])
@@ -188,9 +190,10 @@ class Listing:
             (str(r.number), r.state, ", ".join(r.returns), r.facts["cell"]["reason"], r.why) for r in reversed(self.requests)
         ]
 
+    @printed
     def __repr__(self) -> str:
         lines = [f"{n:>4}  {state:<12} {names}" + (f": {why}" if why else "") for n, state, names, _, why in self._rows()]
-        return "\n".join([f"Your requests at {self.owner}", *(cards.visible(line) for line in lines or ["  none yet"])])
+        return "\n".join([f"Your requests at {self.owner}", *(printable(line) for line in lines or ["  none yet"])])
 
     def _repr_html_(self) -> str:
         head = ("no.", "state", "returns", "reason", "what the owner said")

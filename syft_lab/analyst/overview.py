@@ -23,8 +23,8 @@ from syft_lab.analyst.result import Accounts
 from syft_lab.analyst.series import PointerSeries
 from syft_lab.analyst.session import Session
 from syft_lab.errors import LabError, UsageError
+from syft_lab.printable import printable
 from syft_lab.receipt import Head
-from syft_lab.widgets.cards import visible
 from syft_lab.widgets.side import shown
 from syft_lab.wire import messages as m
 
@@ -158,7 +158,7 @@ def pointers(names: dict[str, Any]) -> list[dict[str, Any]]:
         with contextlib.suppress(LabError, AttributeError):  # its session is closed
             facts = _pointer(value, torch_kinds)
         if facts is not None:
-            found.append({"name": name, **facts, "about": visible(facts["about"])})
+            found.append({"name": name, **facts, "about": printable(facts["about"])})
     return found
 
 

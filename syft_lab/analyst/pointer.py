@@ -15,6 +15,7 @@ from syft_lab.analyst.tape import SessionTape
 from syft_lab.budget import accountant
 from syft_lab.errors import LabError, PrivateValueError, RefusedOpError, UsageError, VerificationError
 from syft_lab.labels import PUBLIC, Label
+from syft_lab.printable import printed
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Value
 from syft_lab.spec import Spec, check_dense
@@ -130,7 +131,8 @@ class PointerTensor(Recorded):
                 raise LabError("the owner's answer has another shape than the value; tell the owner")
             tape.session.took(receipt)
             kind = dtype if dtype.is_floating_point else torch.float64
-            return Released(torch.tensor(answer["values"], dtype=kind).reshape(shape), answer["accuracy"], receipt)
+            whole = torch.tensor(answer["values"], dtype=kind).reshape(shape)
+            return Released(whole, answer["accuracy"], receipt, None, (_moved(label.sources[0]),))
 
         return Result(_then(asked, taken), f"a tensor {list(shape)}")
 
@@ -217,6 +219,7 @@ class PointerTensor(Recorded):
 
     # Display
 
+    @printed
     def __repr__(self) -> str:
         there = isinstance(self.tape, SessionTape)
         where = f"at {self._owner}; {self._spec.label}; {self.state}" if there else "in a recording"
@@ -261,6 +264,11 @@ def _shape(t: torch.Tensor) -> str:
 
 def _grad(t: torch.Tensor) -> str:
     return f"; grad_fn {type(t.grad_fn).__name__}" if t.grad_fn is not None else "; requires grad" if t.requires_grad else ""
+
+
+def _moved(source: str) -> str:
+    """What a release of an aggregate moves, by its form alone."""
+    return f"entries beyond the published bounds of {source}, or a clamp's, count as the nearest, and NaN as the lowest"
 
 
 def _then(asked: Future[Any], taken: Callable[..., Released]) -> Future[Released]:

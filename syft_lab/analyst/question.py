@@ -11,6 +11,7 @@ from syft_lab import wording
 from syft_lab.analyst.result import Price, Result
 from syft_lab.errors import PrivateValueError, UnsupportedError
 from syft_lab.expr import Query
+from syft_lab.printable import printed
 from syft_lab.schema import Schema
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class Question:
 
     __bool__ = __float__ = __int__ = __len__ = __iter__ = __array__ = __round__ = _unanswered
 
+    @printed
     def __repr__(self) -> str:
         return f"<{self}: .price(epsilon=…) or .release(epsilon=…)>"
 
+    @printed
     def __str__(self) -> str:
         return wording.question(self.query, self._source.name)
 

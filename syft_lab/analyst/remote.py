@@ -18,6 +18,7 @@ from typing import Any
 from syft_lab import values
 from syft_lab.cell import Cell
 from syft_lab.errors import UsageError
+from syft_lab.printable import printed
 
 FILE = "<%%remote on the mock>"
 RERUN_SECONDS = 10.0
@@ -119,6 +120,7 @@ class Rerun:
         """The first traceback; empty where nothing broke it."""
         return next((trace for _, trace in self.tries if trace), "")
 
+    @printed
     def __repr__(self) -> str:
         broke = [(what, trace) for what, trace in self.tries if trace]
         ran = ", ".join(what for what, trace in self.tries if not trace)

@@ -11,6 +11,7 @@ from syft_lab import values
 from syft_lab.analyst.result import Released, Result
 from syft_lab.cell import CODE_FAILURES, use_from_json
 from syft_lab.errors import FailedError, LabError, RefusedError
+from syft_lab.printable import printable, printed
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
 
@@ -115,7 +116,7 @@ class RemoteRequest:
         text = f"request {self.number} at {self.owner}: {STATES.get(self.state, self.state)}"
         given, needed = self.facts["approvals"]
         text += f" ({given} of {needed} approvals)" if needed > 1 and self.state in ("filed", "seen", "partly") else ""
-        return f"{text} ({self.why})" if self.why else f"{text}, {_age(self.facts['filed'])}"
+        return f"{text} ({printable(self.why)})" if self.why else f"{text}, {_age(self.facts['filed'])}"
 
     def cancel(self) -> None:
         """Take it back, also while it runs; raises UsageError once it is over."""
@@ -170,7 +171,7 @@ class RemoteRequest:
         return not wait(self._futures.values(), timeout).not_done
 
     def _error(self) -> LabError:
-        said = f": {self.why}" if self.why else ""
+        said = f": {printable(self.why)}" if self.why else ""
         if self.state in ("denied", "withheld"):
             return RefusedError(f"the owner {'denied' if self.state == 'denied' else 'withheld the result of'} request "
                                 f"{self.number}{said}")  # fmt: skip
@@ -184,9 +185,10 @@ class RemoteRequest:
         for hear in list(self._listeners):
             hear(self)
 
+    @printed
     def __repr__(self) -> str:
         returns = f"; returns {', '.join(self.returns)}" if self.returns else ""  # a partnership returns nothing
-        return f"<{self.progress}{returns}>"
+        return printable(f"<{self.progress}{returns}>")
 
     def _repr_html_(self) -> str:
         cell = self.facts["cell"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from syft_lab.budget.accountant import MICRO, plain
 from syft_lab.errors import ConnectionLost, FailedError, LabError
+from syft_lab.printable import printed
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
 
@@ -126,6 +127,7 @@ class Result:
         released: Released = yield from asyncio.wrap_future(self._future).__await__()
         return released.value
 
+    @printed
     def __repr__(self) -> str:
         if not self._future.done():
             return f"<Result of {self._about}: {self.progress}>"
@@ -207,6 +209,7 @@ class Price:
     why: str
     about: str = ""
 
+    @printed
     def __repr__(self) -> str:
         fits = "" if self.epsilon <= self.left else "; that is more than is left"
         policy = "runs without a click" if self.allowed else self.why
@@ -249,6 +252,7 @@ class Accounts:
         """ε spent, by population."""
         return {g.label: g.spent for g in self._gauges}
 
+    @printed
     def __repr__(self) -> str:
         return "\n".join([f"Budget at {self.owner}", *(f"  {g.text()}" for g in self._gauges or ())]) + (
             "" if self._gauges else ": the owner opened no account for you; ask for one"

@@ -9,6 +9,7 @@ from syft_lab import expr
 from syft_lab.analyst.question import Question, no_attribute
 from syft_lab.errors import PrivateValueError, QueryError, UsageError
 from syft_lab.expr import Lit, Node, Op, Query
+from syft_lab.printable import printed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,6 +198,7 @@ class PointerSeries:
             raise AttributeError(name)
         no_attribute(self, name)
 
+    @printed
     def __repr__(self) -> str:
         bounds = f", bounds {self._type.low:g} to {self._type.high:g}" if self._type.bounded else ""
         return f"PointerSeries {self.name} ({self._type.kind}{bounds}) of {self._frame._source.name}; private"

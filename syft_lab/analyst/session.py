@@ -37,6 +37,7 @@ from syft_lab.errors import (
 )  # fmt: skip
 from syft_lab.expr import Query
 from syft_lab.identity import Invitation, Trust, check_name
+from syft_lab.printable import printed
 from syft_lab.receipt import Head, Receipt
 from syft_lab.schema import schema_from_json
 from syft_lab.widgets import cards
@@ -126,6 +127,11 @@ class Session(Link):
     def signing(self) -> str:
         """The owner's signing key, in hexadecimal digits: who it is, whatever it is called."""
         return self._trust.signing
+
+    @property
+    def own_signing(self) -> str:
+        """Your own signing key at this owner, in hexadecimal digits; `rotate_keys` puts another in its place."""
+        return self._keys.public.signing
 
     @property
     def environment(self) -> dict[str, str]:
@@ -452,6 +458,7 @@ class Session(Link):
             ("datasets", ", ".join(f"{n} v{d['version']}" for n, d in self._catalogue.items()) or "none open to you"),
         ]
 
+    @printed
     def __repr__(self) -> str:
         if self._closed:
             return f"<Session at {self.owner}: closed>"

@@ -22,10 +22,21 @@ from syft_lab.analyst.pointer import PointerTensor
 from syft_lab.analyst.request import RemoteRequest
 from syft_lab.analyst.result import Released, Result
 from syft_lab.analyst.tape import FETCHED, PART, SessionTape
-from syft_lab.errors import ConnectError, LabError, PartnerError, PrivateValueError, StalePointerError, UsageError
+from syft_lab.errors import (
+    ConnectError,
+    LabError,
+    PartnerError,
+    PrivateValueError,
+    StalePointerError,
+    UsageError,
+    VerificationError,
+)
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.mpc import sharing, tensor  # noqa: F401 - the rules
+from syft_lab.mpc.aby3 import vouch
 from syft_lab.mpc.share import check
+from syft_lab.partnership import RETURNS
+from syft_lab.printable import printed
 from syft_lab.receipt import Receipt
 from syft_lab.record import Value
 from syft_lab.spec import Spec, check_dense
@@ -221,11 +232,10 @@ class SharedTape(SessionTape):
         if not shared:
             flat = torch.from_numpy(parts[0]).view(spec.dtype) if size else torch.empty(0, dtype=spec.dtype)
             return flat.reshape(spec.shape)
-        return self.joined([torch.from_numpy(p.view(np.int64)).reshape(spec.shape) for p in parts], spec)
+        return self.decoded(sharing.join([torch.from_numpy(p.view(np.int64)).reshape(spec.shape) for p in parts]), spec)
 
-    def joined(self, parts: Sequence[torch.Tensor], spec: Spec) -> torch.Tensor:
-        """The value that its parts make."""
-        total = sharing.join(parts)
+    def decoded(self, total: torch.Tensor, spec: Spec) -> torch.Tensor:
+        """The value that the shares add up to."""
         if spec.dtype.is_floating_point:
             return sharing.decode(total, self.federation.terms.fraction).to(spec.dtype)
         return total.to(spec.dtype)
@@ -328,6 +338,7 @@ class SharedTensor(PointerTensor):
     def _owners(self) -> str:
         return ", ".join(self._spec.label.sources) or "the owners"
 
+    @printed
     def __repr__(self) -> str:
         shape = f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
         grad = f"; grad_fn {type(self.grad_fn).__name__}" if self.grad_fn is not None else ""
@@ -383,7 +394,12 @@ class Opening:
 def _opening(tape: SharedTape, requests: Sequence[RemoteRequest], spec: Spec) -> Result:
     """One result of all owners' parts."""
     found: Future[Released] = Future()
-    futures = [r.results["value"]._future for r in requests]
+    strange = [r.owner for r in requests if tuple(r.returns) != RETURNS]
+    if strange:
+        raise VerificationError(f"{strange[0]}'s part of this value has another form than it should: bring all owners, and "
+                                "yourself, to the same release of Syft Lab, and ask for the value again")  # fmt: skip
+    futures = [r.results[name]._future for r in requests for name in RETURNS]
+    owners = [r.owner for r in requests for _ in RETURNS]
     lock = threading.Lock()
 
     def heard(owner: str, future: Future[Released]) -> None:
@@ -396,13 +412,17 @@ def _opening(tape: SharedTape, requests: Sequence[RemoteRequest], spec: Spec) ->
             elif all(f.done() for f in futures):
                 released = [f.result() for f in futures]
                 try:
-                    parts = [torch.as_tensor(r.value, dtype=torch.int64).reshape(spec.shape) for r in released]
-                    found.set_result(Released(tape.joined(parts, spec), None, released[0].receipt))
+                    words = [torch.as_tensor(r.value, dtype=torch.int64).numpy().tobytes() for r in released]
+                    parts = [vouchers + masked for masked, vouchers in zip(words[::2], words[1::2], strict=True)]
+                    total = vouch.joined(parts, spec.shape, [r.owner for r in requests])
+                    found.set_result(Released(tape.decoded(total, spec), None, released[0].receipt))
+                except LabError as error:
+                    found.set_exception(error)
                 except Exception:  # a future that is never settled would be waited for
                     found.set_exception(LabError("an owner's part has another form than the value; tell the owner"))
 
-    for request, future in zip(requests, futures, strict=True):
-        future.add_done_callback(lambda f, o=request.owner: heard(o, f))  # type: ignore[misc]
+    for owner, future in zip(owners, futures, strict=True):
+        future.add_done_callback(lambda f, o=owner: heard(o, f))  # type: ignore[misc]
     return Result(found, f"a tensor {list(spec.shape)}", Opening(requests))
 
 
@@ -430,5 +450,6 @@ class FixedPrecision:
         """The tensor again."""
         return self.of
 
+    @printed
     def __repr__(self) -> str:
         return f"<a tensor {list(self.of.shape)}, to be shared as fixed-point numbers: .share(federation)>"

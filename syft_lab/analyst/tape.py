@@ -23,13 +23,8 @@ import torch
 
 from syft_lab import canonical, plans
 from syft_lab.analyst import loops, progress
-from syft_lab.errors import (
-    ConnectionLost,
-    KeyMismatchError,
-    LabError,
-    StalePointerError,
-    UnreachableError,
-)
+from syft_lab.analyst.link import BROKEN, Patience
+from syft_lab.errors import ConnectionLost, LabError, StalePointerError
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Tape, Value, apart, draw
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
 BATCH, IDLE_SECONDS, WINDOW = 1024, 0.5, 16
 PART, FETCHED = 8 << 20, 8 << 20  # bytes of a tensor in one message: there, and back (the owner's `PART`)
 RUNS, PLANS = 256, 128  # a message; remembered as known to the owner, who remembers more
-ANSWER_SECONDS, PATIENCE_SECONDS = 600.0, 20.0
+ANSWER_SECONDS = 600.0
 HISTORY, ORIGINS = 20_000, 64 << 20
 
 
@@ -336,18 +331,19 @@ class SessionTape(Tape):
         self, message: Ordered, expected: type[m.Message], future: Future[Any], into: memoryview | None = None
     ) -> None:
         """Send a message, again if the link broke: the owner does it once."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        patience = Patience()
         while True:
             if self.dead is not None:
                 self._settle(future, StalePointerError(str(self.dead)))
                 return
             held = self.session.head
             try:
+                await self.session.connected()
+                patience.back()
                 asked = replace(message, held=held.size if held else 0) if isinstance(message, m.Noise) else message
                 reply = await self.session.asking(asked, expected, ANSWER_SECONDS, into)
-            except (ConnectionLost, UnreachableError, KeyMismatchError) as error:
-                if time.monotonic() < end and not self.session.closed:
-                    await asyncio.sleep(0.2)
+            except BROKEN as error:
+                if not self.session.closed and await patience.broke(ANSWER_SECONDS):
                     continue
                 self._die(ConnectionLost(f"the connection to {self.owner} broke, and did not come back ({error})"))
                 self._settle(future, self.dead or error)

@@ -16,6 +16,7 @@ from numbers import Real
 from typing import Any
 
 from syft_lab.errors import UsageError
+from syft_lab.printable import printed
 
 MICRO, PICO = 10**6, 10**12
 MAX_QUERY_EPSILON, MAX_BUDGET_EPSILON = 100, 1000
@@ -48,6 +49,7 @@ class Cost:
         """The integers, for signing and for the wire."""
         return {"epsilon_micro": self.epsilon, "delta_pico": self.delta}
 
+    @printed
     def __str__(self) -> str:
         text = f"ε = {plain(self.epsilon)}"
         return f"{text}, δ = {self.delta / PICO:g}" if self.delta else text

@@ -5,8 +5,8 @@ and of many (`tests/attacks/test_distance.py`; `engine` tries some at every star
 divides one row truly, and many rows by multiplying with the reciprocal (polars issue 20038), so that a row's value changes
 when another joins it: here constants are columns when something is divided by them, and each row is divided truly.
 
-Comparisons and logic give true or false, never null, as in pandas. Floats: ``a // b`` is the floor of the quotient as a float
-has it, and ``a % b`` what that leaves.
+Comparisons and logic give true or false, never null, as in pandas, but for the opposite of a missing flag, which is missing.
+Floats: ``a // b`` is the floor of the quotient as a float has it, and ``a % b`` what that leaves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def present(node: Node, schema: Schema) -> pl.Expr:
 def truth(node: Node, schema: Schema) -> pl.Expr:
     """True or false for each row; a null is false."""
     value = lower(node, schema)
-    return value.fill_null(False) if isinstance(node, Col) or (isinstance(node, Op) and node.name == "fill_null") else value
+    return (
+        value.fill_null(False)
+        if isinstance(node, Col) or (isinstance(node, Op) and node.name in ("fill_null", "not"))
+        else value
+    )
 
 
 def _pair(node: Op, schema: Schema) -> tuple[Any, Any]:
@@ -76,9 +80,11 @@ def _compare(node: Op, schema: Schema) -> pl.Expr:
 
 
 def _logic(node: Op, schema: Schema) -> pl.Expr:
-    operands = [truth(a, schema) for a in node.args]
     if node.name == "not":
-        return ~operands[0]
+        inner = node.args[0]
+        nullable = isinstance(inner, Col) or (isinstance(inner, Op) and inner.name == "not")
+        return ~(lower(inner, schema) if nullable else truth(inner, schema))
+    operands = [truth(a, schema) for a in node.args]
     if node.name == "xor":
         return (operands[0] | operands[1]) & ~(operands[0] & operands[1])
     return reduce(and_ if node.name == "and" else or_, operands)

@@ -228,7 +228,7 @@ def _means(prepared: Prepared, keys: Keys, noisy: Sequence[int]) -> Answer:
     pairs = [(above / grid.most, below / grid.most) for above, below in zip(noisy[::2], noisy[1::2], strict=True)]
     for (above, below), (left, right) in zip(pairs, mean_interval(pairs, prepared.scales["mean"]), strict=True):
         share = min(max(above / (above + below), 0.0), 1.0) if above + below >= 1 else None
-        value = None if share is None else lowest + width * share
+        value = None if share is None else min(lowest + width * share, highest)  # which rounding could pass
         low = max(lowest, lowest + width * left - prepared.rounding)
         high = min(highest, lowest + width * right + prepared.rounding)
         values.append(value)

@@ -39,6 +39,7 @@ from syft_lab.budget.accountant import Budget
 from syft_lab.errors import UsageError
 from syft_lab.kernel.owner import Owner
 from syft_lab.kernel.rulebook import Policy
+from syft_lab.printable import printable
 
 log = logging.getLogger("syft_lab.owner")
 
@@ -97,7 +98,7 @@ def serve(path: Path) -> int:
         signal.signal(name, lambda *_: stop.set())
     owner = Owner.start(config["name"], config.get("listen"), config.get("advertise"), config.get("device", "cpu"))
     try:
-        owner.console.on_event = log.info
+        owner.console.on_event = lambda text: log.info("%s", printable(text))
         apply(owner, config, path.resolve().parent)
         owner.warm()
         log.info("%s answers at %s, fingerprint %s", owner.name, owner.address, owner.keys.public.fingerprint)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syft_lab import canonical
+from syft_lab import canonical, state
 from syft_lab.budget.accountant import Cost
 from syft_lab.budget.queries import prepare
 from syft_lab.errors import StateError, UsageError, VerificationError
@@ -17,6 +17,7 @@ from syft_lab.kernel.catalogue import Catalogue
 from syft_lab.kernel.journal import Journal, verify
 from syft_lab.kernel.release import guarantee
 from syft_lab.kernel.store import Store
+from syft_lab.printable import printed
 from syft_lab.receipt import Head, Receipt
 from syft_lab.report import report
 
@@ -31,6 +32,7 @@ class Report:
     head: Head
     tables: int
 
+    @printed
     def __repr__(self) -> str:
         return (f"The journal holds: {self.head.size} entries, every hash and signature checks, the budgets follow from "
                 f"the entries, and {self.tables} stored tables are the ones that were published.")  # fmt: skip
@@ -98,7 +100,8 @@ class Audit:
         said = ({"time": e.time, "kind": e.kind, "body": e.body} for e in self._journal.entries() if shown(e))
         made = Document(report(self._owner, said, f"What {analyst} asked of {self._owner}" if analyst else ""))
         if path is not None:
-            Path(path).write_text(made, encoding="utf-8")
+            with state.given(Path(path)) as out:
+                out.write(made.encode())
         return made
 
     def replay(self, receipt: Receipt | str) -> Replay:
@@ -130,6 +133,7 @@ class Audit:
         """The newest signed head."""
         return self._journal.head
 
+    @printed
     def __repr__(self) -> str:
         return f"Audit of {len(self._journal)} entries: owner.audit.verify() checks them, owner.audit.log() lists them"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from syft_lab.printable import printable, printed
 from syft_lab.widgets import cards
 
 RECENT, KEPT = 8, 100
@@ -25,13 +26,14 @@ class Card:
     warning: str = ""
     qr: str = ""
 
+    @printed
     def __repr__(self) -> str:
         width = max((len(k) for k, _ in self.facts), default=0)
         lines = [self.title, *([f"  {self.warning}"] if self.warning else [])]
         indent = "\n" + " " * (width + 4)
-        lines += [f"  {cards.visible(k):<{width}}  {cards.visible(v).replace(chr(10), indent)}" for k, v in self.facts]
+        lines += [f"  {printable(k):<{width}}  {cards.visible(v).replace(chr(10), indent)}" for k, v in self.facts]
         lines += [f"  {g.text()}" for g in self.gauges]
-        lines += [f"  {time}  {cards.visible(text)}" for time, text in self.events]
+        lines += [f"  {time}  {printable(text)}" for time, text in self.events]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

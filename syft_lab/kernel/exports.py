@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from syft_lab import canonical
+from syft_lab import canonical, state
 from syft_lab.identity import PublicKeys
 from syft_lab.kernel.journal import Entry, Journal
 
@@ -37,7 +37,7 @@ def _harmless(entry: Entry) -> bool:
 def write(path: Path, owner: str, keys: PublicKeys, journal: Journal, shown: Callable[[Entry], bool] | None = None) -> int:
     """Write the whole journal to a file; gives the number of entries."""
     start = 0
-    with path.open("wb") as out:
+    with state.given(path) as out:
         while True:
             line = part(owner, keys, journal, start, shown)
             said = canonical.loads(line, limit=1 << 30)

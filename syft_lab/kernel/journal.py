@@ -38,6 +38,7 @@ MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
 
 Content = dict[str, Any]
 PAGE, KEPT = 1000, 4096
+QUICK = 5_000  # so many entries are folded again at each start, to compare
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Journal:
         self._readers: list[_Reader] = []
         self._tree = merkle.Tree()
         self._closed = False
-        self._latest = ""
+        self._latest = self._halted = ""
         self.entry = lru_cache(KEPT)(self._entry)  # an entry never changes, and reading it again would wait for the lock
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.on_append: list[Callable[[Entry], None]] = []  # called in order, under the lock; must not append
@@ -140,8 +141,10 @@ class Journal:
     def append(self, kind: str, body: Content | Callable[[sqlite3.Connection], Content]) -> Entry:
         """Write one entry with its views and head, durably; ``body`` may be made inside the transaction.
 
-        Whatever ``body`` or a view raises undoes all of it. Raises StateError if the disk does not take it.
+        Whatever ``body`` or a view raises undoes all of it. Raises StateError if the disk does not take it, or after `halt`.
         """
+        if self._halted:
+            raise StateError(self._halted)
         with self._lock, self._transaction():
             seq = len(self._tree)
             content = body(self._db) if callable(body) else body
@@ -160,6 +163,10 @@ class Journal:
             for hear in self.on_append:
                 hear(entry)
             return entry
+
+    def halt(self, why: str) -> None:
+        """Write nothing from now on: nothing is filed or released. For a journal that was found to be wrong."""
+        self._halted = why
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a view; raises StateError once the journal is closed. Waits for no writer, and sees what was committed."""
@@ -255,19 +262,32 @@ class Journal:
     def _load(self, keys: PublicKeys) -> None:
         for (data,) in self._db.execute("SELECT entry FROM log ORDER BY seq"):
             self._tree.append(merkle.leaf_hash(data))
-        stamp = views.stamp()
-        if self._db.execute("SELECT views FROM stamp").fetchone()[0] != stamp:
-            with self._transaction():
-                views.create(self._db)
-                for entry in self.entries():
-                    views.apply(self._db, entry.seq, entry.kind, entry.body)
-                self._db.execute("UPDATE stamp SET views = ?", (stamp,))
-                self._db.execute("COMMIT")
         if len(self._tree):
             head = self.head
             self._latest = head.time
             if head.root != self._tree.root().hex() or not head.is_signed_by(keys):
                 raise StateError("the journal does not match its last signed head; restore the state folder from a backup")
+        stamp = views.stamp()
+        known = self._db.execute("SELECT views FROM stamp").fetchone()[0] == stamp
+        if known and (len(self._tree) > QUICK or self._follow()):
+            return
+        with self._transaction():
+            views.create(self._db)
+            for entry in self.entries():
+                views.apply(self._db, entry.seq, entry.kind, entry.body)
+            self._db.execute("UPDATE stamp SET views = ?", (stamp,))
+            self._db.execute("COMMIT")
+
+    def _follow(self) -> bool:
+        """Whether the views are what the entries make of them, and nobody changed them in the file."""
+        fresh = sqlite3.connect(":memory:")
+        try:
+            views.create(fresh)
+            for entry in self.entries():
+                views.apply(fresh, entry.seq, entry.kind, entry.body)
+            return all(_rows(self._db, name) == _rows(fresh, name) for name in views.TABLES)
+        finally:
+            fresh.close()
 
 
 def verify(path: Path, keys: PublicKeys) -> Head:

@@ -14,6 +14,7 @@ from typing import Any
 from syft_lab.budget.accountant import Cost
 from syft_lab.errors import BudgetError, BusyError, SuspendedError, UsageError
 from syft_lab.kernel.journal import Entry, Journal
+from syft_lab.kernel.machine import check_files
 from syft_lab.kernel.views import ADD_REMOVE, weight
 
 
@@ -74,7 +75,11 @@ class Ledger:
         self._journal = journal
 
     def reserve(self, question: Question, details: dict[str, Any]) -> None:
-        """Set the cost aside, durably; raises BudgetError, SuspendedError or UsageError and changes nothing."""
+        """Set the cost aside, durably; raises BudgetError, SuspendedError, UsageError or BusyError and changes nothing.
+
+        What fails afterwards counts as spent, for failing may tell of values. So what can be known before, is looked at before.
+        """
+        check_files()
 
         def body(db: sqlite3.Connection) -> dict[str, Any]:
             self.check_not_suspended()

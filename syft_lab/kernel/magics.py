@@ -22,7 +22,7 @@ class OwnerMagics(Magics):
     @argument("action", choices=["start", "stop", "status"], help="what to do")
     @argument("name", nargs="?", help="the owner's name, for start")
     @argument("--listen", help="host:port to listen on (default: loopback, the port of the last time)")
-    @argument("--device", default="cpu", help="where plans on tensors run: cpu, cuda, cuda:0")
+    @argument("--device", help="where plans on tensors run: cpu (the default), cuda, cuda:0")
     @argument("--advertise", help="host:port that invitations give, if it differs")
     def run(self, line: str) -> None:
         """Host datasets in this kernel: ``%owner start hospital-a``. Binds ``owner``."""
@@ -36,15 +36,26 @@ class OwnerMagics(Magics):
         if self.owner is not None and self.owner.running:
             if self.owner.name != name:
                 raise UsageError(f"this kernel hosts {self.owner.name} already; %owner stop first")
+            self._check_same(self.owner, args)
         else:
             listen, advertise = getattr(args, "listen", None), getattr(args, "advertise", None)
-            self.owner = Owner.start(name, listen, advertise, getattr(args, "device", "cpu"))
+            self.owner = Owner.start(name, listen, advertise, getattr(args, "device", None) or "cpu")
             self.owner.warm()
         self.shell.user_ns["owner"] = self.owner
         kernel = getattr(self.shell, "kernel", None)
         if kernel is not None and (late := route.install(kernel)):
             print(late)
         self.owner.console.show()
+
+    @staticmethod
+    def _check_same(owner: Owner, args: object) -> None:
+        """Raise UsageError where a running owner is asked to start somewhere else: its analysts are connected where it is."""
+        runs = {"listen": owner.listens, "advertise": owner.address, "device": owner.device}
+        for setting, now in runs.items():
+            wanted = getattr(args, setting, None)
+            if wanted not in (None, now):
+                raise UsageError(f"{owner.name} runs already, with --{setting} {now}; to have it at {ascii(wanted)[:80]}, "
+                                 f"%owner stop, then start it again so")  # fmt: skip
 
     def _stop(self, args: object) -> None:
         self._running().stop()

@@ -8,6 +8,7 @@ from typing import Any
 
 from syft_lab import values
 from syft_lab.errors import UsageError
+from syft_lab.printable import printed
 
 MIN_CELL = 3
 
@@ -96,6 +97,7 @@ class Outputs:
                 return f"{output['name']} has more than {self.levels} levels"
         return ""
 
+    @printed
     def __str__(self) -> str:
         parts = [f"{self.max_bytes} bytes", f"{self.levels} levels", f"no count below {self.min_cell}"]
         parts += [" or ".join(self.kinds)] if self.kinds else []

@@ -17,6 +17,7 @@ from syft_lab.budget import engine
 from syft_lab.budget.accountant import MICRO, Budget, Cost
 from syft_lab.errors import StateError, UsageError, VerificationError
 from syft_lab.identity import Keys, check_name, read_secret, write_secret
+from syft_lab.kernel import machine
 from syft_lab.kernel.audit import Audit
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.console import Card, Console
@@ -41,8 +42,10 @@ from syft_lab.kernel.settings import Settings
 from syft_lab.kernel.store import Store
 from syft_lab.kernel.tensors import Tensors
 from syft_lab.kernel.webhook import Webhook
+from syft_lab.printable import printed
 from syft_lab.widgets import cards
 
+MEMORY_SHARE = 0.8  # of the machine's memory, for all sessions on tensors together
 EVERYWHERE = ("0.0.0.0", "*", "::")  # noqa: S104 - to tell them from addresses that somebody can dial
 
 
@@ -107,7 +110,7 @@ class Owner(People):
         self.audit = Audit(self.name, self._journal, self._folder, self.keys.public, self._catalogue, self._store)
         self._webhook = Webhook(self.name, self._folder / "webhook.json", self.console.say)
         self._recover()
-        self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits, self._wall())
+        self._tensors = Tensors(self._catalogue, self._store, self._place, self._settings.limits, self._wall(), self._room())
         self._partners = Partners(self.name, self.keys, self._desk, self._catalogue, self._rulebook, self._tensors,
                                   lambda: (self._interface, self.address.rpartition(":")[0]), self._journal.now)  # fmt: skip
         self._service = self._make_service()
@@ -137,6 +140,10 @@ class Owner(People):
     def _place(self, limits: Limits, joint: bool) -> Host:
         """Where the tensors of a session are: a child of this kernel."""
         return (self._party_planner if joint else self._planner).plans(self.device, limits, joint)
+
+    def _room(self) -> int:
+        """Bytes that sessions on tensors may be promised together: a share of the memory that they are in."""
+        return int(MEMORY_SHARE * machine.memory()) if self.device == "cpu" else 1 << 62
 
     def _wall(self) -> Wall:
         """Where what labels rest on is tried: a child of the fork server, on the CPU, that never holds private data."""
@@ -219,7 +226,11 @@ class Owner(People):
             verify(self._folder / "journal.sqlite", self.keys.public)
         except VerificationError as error:
             if self.running:
-                self.console.say(f"the journal does not verify: {error}. Stop, and restore the state folder from a backup")
+                why = f"the journal does not verify: {error}"
+                self._journal.halt(
+                    f"{why}. Nothing is filed or released until the owner restored the state folder from a backup"
+                )
+                self.console.say(f"{why}. Nothing is released any more: stop, and restore the state folder from a backup")
 
     def _listen(self, listen: str | None, advertise: str | None) -> None:
         path = self._folder / "settings.json"
@@ -234,6 +245,7 @@ class Owner(People):
         except BaseException:
             self._journal.close()
             raise
+        self.listens = f"{host}:{bound}"
         self.address = advertise or saved.get("advertise") or f"{host}:{bound}"
         if advertise is None and listen is not None:
             self.address = f"{host}:{bound}"
@@ -378,6 +390,7 @@ class Owner(People):
         counts = [f"{count} {words}" for count, words in found if count]
         return ", ".join(counts) + (": owner.inbox" if counts else "none open")
 
+    @printed
     def __repr__(self) -> str:
         return repr(self._summary())
 

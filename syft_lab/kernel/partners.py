@@ -26,8 +26,8 @@ from syft_lab.kernel.registry import Analyst
 from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.requests.rows import Row
 from syft_lab.kernel.rulebook import Rulebook
-from syft_lab.kernel.tensors import Seat, Tensors, as_array
-from syft_lab.partnership import Offer, Partnership, offers, parse, reached
+from syft_lab.kernel.tensors import Seat, Tensors, as_array, one_frame
+from syft_lab.partnership import RETURNS, VOUCHERS, Offer, Partnership, offers, parse, reached
 from syft_lab.wire import messages as m
 
 KEPT = 16
@@ -79,16 +79,30 @@ class Partners:
 
     def _hear(self, row: Row) -> None:
         """Who leaves a federation ends what runs in it."""
-        if row.state in ("left", "expired") and self._desk.partnership(row) is not None:
+        if row.state in ("left", "expired") and self._desk.proposes(row):
             self._tensors.end(row.digest.removeprefix("sha256:"), row.analyst, f"{self._name} left the federation")
 
     def propose(self, analyst: Analyst, message: m.Propose) -> Row:
-        """Take in a request for a partnership; raises UsageError where this owner is not in it, with this key."""
+        """Take in a request for a partnership; raises UsageError where this owner is not in it, with this key.
+
+        And where it is for another analyst, or for other keys of this one's.
+        """
         terms = parse(message.terms)
-        mine = (self._name, self._keys.public.signing)
-        if mine not in terms.members:
+        mine = next((m for m in terms.members if (m.name, m.signing) == (self._name, self._keys.public.signing)), None)
+        if mine is None:
             raise UsageError(f"{self._name} is not in this partnership, or with another key than its own")
+        if mine.analyst != analyst.keys.signing:
+            raise UsageError(f"{self._name} knows you by another key than the one in these terms: lab.federation(a, b, c) "
+                             "makes them with yours")  # fmt: skip
         return self._desk.propose(analyst, message.request, terms)
+
+    def _joined(self, analyst: Analyst, federation: str) -> tuple[Partnership, Mapping[str, Any]]:
+        """The terms that this owner accepted for this analyst, and what was open then; raises RefusedError."""
+        _, terms, accepted = self._desk.joined(analyst.name, federation)
+        if terms.members[terms.names.index(self._name)].analyst != analyst.keys.signing:
+            raise RefusedError("this owner accepted the partnership for another key of yours than this one: "
+                               "lab.federation(a, b, c) asks again")  # fmt: skip
+        return terms, accepted
 
     # A value that is to be shared
 
@@ -96,7 +110,7 @@ class Partners:
         """Keep a value for one `Enter`, where the owner lets its datasets be shared with these partners."""
         if seat.joint:
             raise UsageError("this value is shared already")
-        _, terms, accepted = self._desk.joined(analyst.name, message.federation)
+        terms, accepted = self._joined(analyst, message.federation)
         found, _ = seat.call("describe", {"value": message.value})
         label = found["label"]
         if label["kind"] == "public":
@@ -143,7 +157,7 @@ class Partners:
         """Note that a value of a partner's may come into an ordinary session, where the owner lets it."""
         if seat.joint:
             raise UsageError("a value moves into an ordinary session: pointer.move(owner)")
-        _, terms, _ = self._desk.joined(analyst.name, message.federation)
+        terms, _ = self._joined(analyst, message.federation)
         if not 0 <= message.source < len(terms.names) or terms.names[message.source] == self._name:
             raise WireError("a value comes from another member")
         source = terms.names[message.source]
@@ -168,7 +182,7 @@ class Partners:
 
     def _gather(self, analyst: Analyst, seat: Seat, message: m.Gather) -> m.Message:
         try:
-            _, terms, _ = self._desk.joined(analyst.name, message.federation)
+            terms, _ = self._joined(analyst, message.federation)
         except RefusedError as error:  # nothing was begun that could go on
             raise StalePointerError(str(error)) from None
         index, (interface, reach) = terms.names.index(self._name), self._hosts()
@@ -180,7 +194,7 @@ class Partners:
     def _terms(self, analyst: Analyst, seat: Seat) -> Partnership:
         if not seat.federation:
             raise StalePointerError("this session began in no federation")
-        return self._desk.joined(analyst.name, seat.federation)[1]
+        return self._joined(analyst, seat.federation)[0]
 
     def _meet(self, analyst: Analyst, seat: Seat, message: m.Meet) -> m.Message:
         terms = self._terms(analyst, seat)
@@ -194,7 +208,7 @@ class Partners:
         return _ran(seat.call("join", {"fraction": self._terms(analyst, seat).fraction})[0])
 
     def _deal(self, analyst: Analyst, seat: Seat, message: m.Deal) -> m.Message:
-        (part,) = message.payload or (b"",)
+        part = one_frame(message.payload)
         _check_shape(message.shape)
         facts = {k: getattr(message, k) for k in ("value", "shape", "start")}
         return _ran(seat.call("deal", facts, [part])[0])
@@ -230,7 +244,7 @@ class Partners:
             raise WireError("a value goes from one member to another")
         size = 1 + math.prod(message.shape) * _size(message.dtype)
         owner, to = terms.names[message.member], terms.names[message.to]
-        facts, data = {"owner": message.member, "to": message.to, "size": size}, None
+        facts, data = {"owner": message.member, "to": message.to, "size": size, "what": [message.dtype, message.shape]}, None
         if owner == self._name:
             data = self._given(analyst, seat, message, to, size)
         _, frames = seat.call("hand", facts, [] if data is None else [data])
@@ -268,13 +282,20 @@ class Partners:
         if math.prod(found["shape"]) * 8 > self._desk.settings.limits(analyst.role).output:
             raise UsageError(f"this value has {found['shape']} entries, more than an owner lets out; ask for less of it")
         data = bytes(frames[0])
-        blob = values.of_tensor("value", as_array(data, "int64", found["shape"])) if not found["lost"] else b""
+        blob = _part(data, found["shape"]) if not found["lost"] else b""
         own = [s.removeprefix(f"{self._name}: ") for s in found["label"]["sources"] if s.startswith(f"{self._name}: ")]
         uses = [d for u in dict.fromkeys(u for s in own for u in s.split(", ")) if (d := dataset_of(u)) is not None]
-        cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
+        cell = Cell(found["code"], tuple(Use(*u) for u in uses), RETURNS, {}, message.reason)
         return self._desk.file(
             analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]), federation=terms.id
         )
+
+
+def _part(data: bytes, shape: list[int]) -> bytes:
+    """What an owner lets go of a value: the vouchers, which come first, and its masked share, as results have them."""
+    size = 8 * math.prod(VOUCHERS)
+    made = as_array(data[size:], "int64", shape), as_array(data[:size], "int64", VOUCHERS)
+    return values.of_tensors(dict(zip(RETURNS, made, strict=True)))
 
 
 def _ran(found: Any) -> m.Ran:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from syft_lab.budget.accountant import MICRO, Cost, plain
 from syft_lab.kernel.outputs import Observed, Outputs
+from syft_lab.printable import printed
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 VERDICTS = ("allow", "ask", "refuse")
@@ -44,6 +45,7 @@ class Window:
             return DAYS[day] in self.days
         return minute < self.end and DAYS[day - 1] in self.days
 
+    @printed
     def __str__(self) -> str:
         clock = "{:02}:{:02}-{:02}:{:02}".format(*divmod(self.start, 60), *divmod(self.end, 60))
         days = "" if self.days == DAYS else f" on {', '.join(self.days)}"
@@ -138,6 +140,7 @@ class Rule:
         parts += [f"results: {self.outputs}"] if self.outputs else []
         return "; ".join(parts)
 
+    @printed
     def __repr__(self) -> str:
         verb = {"code": "run", "dp": "ask"}.get(self.kind, self.kind)
         does = {"allow": f"may {verb}", "ask": "waits for a person:", "refuse": f"may not {verb}"}

@@ -86,6 +86,9 @@ class Publishing:
         """
         self._check_running()
         check_name(name, "the dataset's name")
+        for said, flag in (("rows_public", rows_public), ("mock_rows_public", mock_rows_public), ("distinct", distinct)):
+            if type(flag) is not bool:
+                raise UsageError(f"{said} is True or False")
         population = self._population(check_name(population or name, "the population's name"))
         padding = _check_padding(approvals, answer_seconds, answer_bytes)
         terms = Terms(

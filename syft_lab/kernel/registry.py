@@ -87,6 +87,20 @@ class Registry:
         """May this key shake hands? Every key we ever knew may, so that a person reads why they are refused."""
         return key in self._analysts or key in self._invitations or (bool(key) and key == self.manager)
 
+    def admitted(self) -> list[str]:
+        """All keys that `admits` lets in."""
+        return [*self._analysts, *self._invitations, *([self.manager] if self.manager else [])]
+
+    @property
+    def revoked(self) -> set[str]:
+        """Keys of analysts whose access was revoked."""
+        return {key for key, found in self._analysts.items() if found.state == "revoked"}
+
+    def name_of(self, key: str) -> str:
+        """Whose key it is, in words for the owner."""
+        found = self._analysts.get(key)
+        return found.name if found is not None else "the terminal" if key == self.manager else "somebody with an invitation"
+
     def analyst(self, key: str) -> Analyst:
         """The analyst with this key, judged anew for every message; raises an error that says why not."""
         found = self._analysts.get(key)

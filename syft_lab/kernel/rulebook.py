@@ -24,6 +24,7 @@ from syft_lab.kernel.policy import KINDS as ABOUT
 from syft_lab.kernel.policy import VERDICTS, Allow, Ask, Case, Decision, Rule, decide, judge
 from syft_lab.kernel.roles import ROLES
 from syft_lab.kernel.terms import bounds, from_toml, to_toml, window
+from syft_lab.printable import printable, printed
 from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
@@ -76,10 +77,11 @@ class Shown:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @printed
     def __repr__(self) -> str:
         if not self.rows:
             return f"{self.title}\n  {self.empty}"
-        shown = [tuple(map(cards.visible, row)) for row in (self.head, *self.rows)]
+        shown = [tuple(map(printable, row)) for row in (self.head, *self.rows)]
         widths = [max(len(row[i]) for row in shown) for i in range(len(self.head))]
         return "\n".join([self.title, *("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
                                         for row in shown)])  # fmt: skip
@@ -351,6 +353,7 @@ class Policy:
         return Shown(f"What {'the policy in force' if policy is None else 'this policy'} says of the last {len(rows)} requests",
                      head, rows, "no requests yet")  # fmt: skip
 
+    @printed
     def __repr__(self) -> str:
         return "\n".join(map(str, self.rules)) or NO_RULES
 

@@ -17,15 +17,25 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from syft_lab import __version__, canonical, values, wording
 from syft_lab.budget import queries
 from syft_lab.budget.accountant import MAX_QUERY_EPSILON, MICRO, PICO, Cost
 from syft_lab.cell import Cell, Use
-from syft_lab.errors import FailedError, InvitationError, KeyMismatchError, LabError, RefusedError, UsageError, WireError
+from syft_lab.errors import (
+    BusyError,
+    ConnectionLost,
+    FailedError,
+    InvitationError,
+    KeyMismatchError,
+    LabError,
+    RefusedError,
+    UsageError,
+    WireError,
+)
 from syft_lab.expr import Query, parse_query
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.kernel import exports, policy, release
@@ -45,12 +55,19 @@ from syft_lab.receipt import Head, Receipt
 from syft_lab.wire import messages as m
 from syft_lab.wire.link import Hub
 from syft_lab.wire.loop import LoopThread
+from syft_lab.wire.rates import Bucket
 from syft_lab.wire.zmq_link import ZmqServer
 
 MAX_PAYLOAD = 64 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 SWITCH_SECONDS = 0.00005
+START_SECONDS = 30.0
+# What a person does, and what writes to the journal: so much at once, then one a second. Filing a notebook's cells fits.
+FILED_AT_ONCE, FILED_A_SECOND = 50, 1.0
+RATED = (m.File, m.Propose, m.Cancel, m.Comment, m.Rotate)
+STOPPING = "the owner's kernel is stopping; ask again once it is back"
+T = TypeVar("T")
 Notify = Callable[[str], None]
 Handler = Callable[[Analyst, Any], Awaitable[m.Message]]
 
@@ -82,7 +99,9 @@ class Service:
         self._asking: dict[tuple[Any, ...], threading.Lock] = {}
         self.heard: dict[str, float] = {}  # an analyst's key → when it asked last
         self._asking_lock = threading.Lock()
+        self._filing: dict[str, Bucket] = {}
         self._loop: LoopThread | None = None
+        self._stopping = False
         self._server: ZmqServer | None = None
         self._hub: Hub | None = None
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="syft-query")
@@ -108,8 +127,9 @@ class Service:
         if tensors is not None:
             tensors.noise, tensors.ask = self._noise, self._ask
         self._waiting: dict[asyncio.Event, str] = {}
+        self._revoked = registry.revoked
         desk.on_change.append(self._wake)
-        registry.on_change.append(self._wake)
+        registry.on_change += [self._wake, self._let_in]
 
     def start(self, host: str, port: int) -> int:
         """Listen on ``host:port`` (0: any free port); gives the port. Raises UsageError if it is taken."""
@@ -122,11 +142,12 @@ class Service:
 
         async def begin() -> int:
             self._hub = Hub(self.handle, MAX_PAYLOAD)
-            self._server = ZmqServer(self.keys, self._registry.admits, self._hub)
-            return self._server.bind(host, port)
+            registry = self._registry
+            self._server = ZmqServer(self.keys, registry.admitted, self._hub, self._notify, registry.name_of)
+            return await self._server.bind(host, port)
 
         try:
-            bound = loop.run(begin(), 5)
+            bound = loop.run(begin(), START_SECONDS)
         except BaseException:
             loop.stop()
             raise
@@ -150,12 +171,13 @@ class Service:
 
     def stop(self, timeout: float = 5.0) -> None:
         """Answer what is in hand, for ``timeout`` seconds at most, then close; idempotent."""
+        self._stopping = True
         loop, self._loop = self._loop, None
         if loop is None:
             return
 
         async def end() -> None:
-            for changed in self._waiting:  # long polls are answered now
+            for changed in self._waiting:  # long polls end now, and are asked again of whoever starts next
                 changed.set()
             if self._hub is not None:
                 await self._hub.drain(timeout)
@@ -168,17 +190,36 @@ class Service:
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     async def handle(self, key: str, message: m.Message) -> m.Message:
-        """Answer one message from the holder of ``key``; raises the error to refuse with."""
+        """Answer one message from the holder of ``key``; raises the error to refuse with.
+
+        Once the owner stops that is ConnectionLost: the analyst's side asks again until the owner is back.
+        """
+        if self._stopping:
+            raise ConnectionLost(STOPPING)
         if isinstance(message, m.Enrol):
             return self._enrol(key, message)
         if isinstance(message, m.Manage):
             return await self._manage(key, message)
         analyst = self._registry.analyst(key)
         self.heard[key] = time.time()
+        if isinstance(message, RATED):
+            self._check_rate(analyst)
         handler = self._handlers.get(type(message))
         if handler is None:
             raise WireError(f"an owner does not answer messages of kind {message.kind}")
         return await handler(analyst, message)
+
+    def _check_rate(self, analyst: Analyst) -> None:
+        """Raise BusyError where somebody files, cancels, comments or rotates faster than people do."""
+        with self._asking_lock:
+            bucket = self._filing.setdefault(analyst.name, Bucket(FILED_A_SECOND, FILED_AT_ONCE))
+            now = time.monotonic()
+            wait = bucket.wait(now)
+            if not wait:
+                bucket.take(now)
+        if wait:
+            raise BusyError(f"{FILED_AT_ONCE} requests, comments and cancellations of yours came at once; after that the owner "
+                            f"takes one a second: try again in {math.ceil(wait)} s")  # fmt: skip
 
     def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Handler:
         def judged(analyst: Analyst, message: Any) -> m.Message:
@@ -188,7 +229,7 @@ class Service:
             return reply
 
         async def handler(analyst: Analyst, message: Any) -> m.Message:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, judged, analyst, message)
+            return await _begun(self._workers, judged, analyst, message)
 
         return handler
 
@@ -452,6 +493,7 @@ class Service:
 
     def _ask(self, analyst: Analyst, seat: Seat, message: m.Ask) -> m.Message:
         """An exact value, asked for: it is kept as it is now, and the owner decides about it as about a cell's result."""
+        self._check_rate(analyst)
         if seat.joint and self._partners is not None:
             return self._filed(
                 analyst, message.request, lambda partners: partners.ask(analyst, seat, message), "a part of a value"
@@ -467,7 +509,7 @@ class Service:
         blob = b""
         if not found["lost"]:
             _, frames = seat.call("fetch", {"value": message.value, "start": 0, "length": 1 << 62, "private": True})
-            blob = values.of_tensor("value", as_array(bytes(frames[0]), found["dtype"], found["shape"]))
+            blob = values.of_tensors({"value": as_array(bytes(frames[0]), found["dtype"], found["shape"])})
         uses = [d for s in found["label"]["sources"] if (d := dataset_of(s)) is not None]
         cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
@@ -495,9 +537,11 @@ class Service:
         self._waiting[changed] = analyst.name
         try:
             while True:
-                at, found = await asyncio.to_thread(self._news, analyst, message.after)
+                if self._stopping:
+                    raise ConnectionLost(STOPPING)
+                at, found = await _begun(None, self._news, analyst, message.after)
                 left = end - asyncio.get_running_loop().time()
-                if found or left <= 0 or self._loop is None:
+                if found or left <= 0:
                     return m.Requests([canonical.dumps({"at": at, "requests": found})])
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(left):
@@ -524,6 +568,18 @@ class Service:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closing
                 loop.loop.call_soon_threadsafe(wake)
+
+    def _let_in(self) -> None:
+        """From any thread: who may shake hands has changed. Returns once the door knows; who was revoked is cut off now."""
+        server, loop = self._server, self._loop
+        revoked, self._revoked = self._registry.revoked - self._revoked, self._registry.revoked
+        if server is None or loop is None:
+            return
+        if loop.here:
+            server.tell(revoked)
+            return
+        with contextlib.suppress(RuntimeError, ConnectionLost):  # the loop is closing; or is held up, and will tell
+            loop.run(server.told(revoked), START_SECONDS)
 
     def _collect(self, analyst: Analyst, message: m.Collect) -> m.Message:
         self._ledger.check_not_suspended()
@@ -557,7 +613,7 @@ class Service:
         action = canonical.loads(message.action)
         if not isinstance(action, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in action.items()):
             raise WireError("an action is a mapping of texts")
-        found = await asyncio.get_running_loop().run_in_executor(self._workers, self.manager, action, by, rights)
+        found = await _begun(self._workers, self.manager, action, by, rights)
         if by != OWNER:
             self._registry.analyst(key)  # a revocation bites while it is looked up
         return m.Managed([canonical.dumps(found)])
@@ -592,6 +648,17 @@ def enrolment(owner: PublicKeys, invitation: str, keys: PublicKeys) -> bytes:
 def rotation(owner: PublicKeys, keys: PublicKeys) -> bytes:
     """What the signatures of a rotation cover."""
     return canonical.dumps([owner.curve, keys.curve, keys.signing])
+
+
+def _begun(executor: Executor | None, work: Callable[..., T], *given: Any) -> asyncio.Future[T]:
+    """What comes of work in a thread of ``executor`` (None: the loop's own). Raises ConnectionLost once it takes no more.
+
+    An interpreter that ends in good order stops all of them first, while this service still answers.
+    """
+    try:
+        return asyncio.get_running_loop().run_in_executor(executor, work, *given)
+    except RuntimeError:
+        raise ConnectionLost(STOPPING) from None
 
 
 def _cost(epsilon: int, delta: int) -> Cost:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from syft_lab import state
 from syft_lab.budget.queries import passing
 from syft_lab.budget.tables import STORED, encode, stored_names
 from syft_lab.errors import StateError, UsageError
@@ -95,7 +96,7 @@ def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Pre
     if not described:
         raise UsageError("the table has no column that can be published")
     schema = Schema(described, terms.max_contributions, terms.max_rows)
-    ids = None if terms.privacy_unit == "row" else normal(frame.get_column(terms.privacy_unit))
+    ids = _ids(frame, terms)
     keep = _limit_contributions(frame, ids, terms, key or secrets.token_bytes(32))
     kept, ids = frame.filter(keep), None if ids is None else ids.filter(keep)
     if kept.height > terms.max_rows:
@@ -177,17 +178,18 @@ def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, l
     frame = _to_polars(data)
     if len(set(frame.columns)) != frame.width:
         raise UsageError("two columns have the same name; rename one")
+    people = _ids(frame, terms) if strict else None
     usable, skipped, remarks = [], [], []
     for series in frame.get_columns():
         name = series.name
         if name == terms.privacy_unit != "row":
             usable.append(series)
             continue
-        kind = _kind_of(series, terms) if strict or name in terms.kinds else _kind(series.dtype)
+        kind = _kind_of(series, terms, people) if strict or name in terms.kinds else _kind(series.dtype)
         if kind is None or not name or len(name) > 200:
             skipped.append(name)
             continue
-        made = _cast(series.alias("value"), kind).alias(name)
+        made = _cast(series.alias("value"), kind, name).alias(name)
         lost = _lost(series.alias("value"), made.alias("value"))  # polars takes some names for patterns
         if lost:
             remarks.append(
@@ -195,6 +197,26 @@ def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, l
             )
         usable.append(made)
     return pl.DataFrame(usable), skipped, remarks
+
+
+def _ids(frame: pl.DataFrame, terms: Terms) -> pl.Series | None:
+    """Whose each row is; None where each is somebody's own. Raises UsageError for ids that can't be told apart surely."""
+    if terms.privacy_unit == "row" or terms.privacy_unit not in frame.columns:
+        return None
+    given = frame.get_column(terms.privacy_unit)
+    if given.dtype.is_nested() or given.dtype in (pl.Binary, pl.Object):
+        raise UsageError(f"ids can't be {given.dtype}; make them text or whole numbers: frame[id] = frame[id].astype(str)")
+    _check_exact(given, f"the ids in {ascii(terms.privacy_unit)[:80]}")
+    return normal(given)
+
+
+def _check_exact(series: pl.Series, what: str) -> None:
+    """Raises UsageError for whole numbers as floats that are too large for one: pandas makes such where one is missing."""
+    if series.dtype.is_float():
+        known = series.alias("value").drop_nulls()
+        if (known.is_finite() & (known.abs() >= 2.0**53)).any():
+            raise UsageError(f"{what} are floats from 2**53 on, which no longer tell whole numbers apart (pandas makes floats "
+                             "where one is missing); read them as text, or with dtype='Int64'")  # fmt: skip
 
 
 def _lost(given: pl.Series, made: pl.Series) -> int:
@@ -208,21 +230,26 @@ def _lost(given: pl.Series, made: pl.Series) -> int:
     return int((known & changed.fill_null(True)).sum())
 
 
-def _cast(series: pl.Series, kind: Kind) -> pl.Series:
+def _cast(series: pl.Series, kind: Kind, name: str) -> pl.Series:
     """A column as its kind, each value by itself; raises UsageError where there is no way from the one to the other."""
+    if kind in ("int", "text"):
+        _check_exact(series, f"numbers of {ascii(name)[:80]}")
     if series.dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)  # not the numbers of its categories, which others' rows decide
     if series.dtype.is_nested() or (series.dtype == pl.String and kind == "bool"):
         raise UsageError(f"a column of {series.dtype} can't be taken for {kind}; convert it before you publish it")
+    if kind == "text" and series.dtype == pl.Boolean:  # written as pandas writes them where other words are among them
+        return series.replace_strict([True, False], ["True", "False"], return_dtype=pl.String)
     if kind == "text":
         return plain_text(series)
     return series.cast(STORED[kind], strict=False)
 
 
-def _kind_of(series: pl.Series, terms: Terms) -> Kind | None:
+def _kind_of(series: pl.Series, terms: Terms, people: pl.Series | None) -> Kind | None:
     """The public kind of a column; None for types that can't be queried. Raises UsageError where the owner must say.
 
-    It must not tell of a single row, such as one without a value or with a fraction: where it hangs on few, it is asked for.
+    It must not tell of one person, such as one without a value, with a fraction, or with a word among numbers: what the owner
+    declared goes first, and where it hangs on few people, it is asked for. ``people`` are the ids of the rows, if they have.
     """
     name, bounds = series.name, terms.bounds if isinstance(terms.bounds, Mapping) else {}
     said = terms.kinds.get(name)
@@ -230,10 +257,11 @@ def _kind_of(series: pl.Series, terms: Terms) -> Kind | None:
         if said not in STORED:
             raise UsageError(f"kinds of {name}: {ascii(said)[:40]} is none; there are: {', '.join(STORED)}")
         return said
-    kind = _kind(series.dtype)
+    kind, pair = _kind(series.dtype), bounds.get(name)
     declared, empty = _declared(terms, name), series.null_count() == len(series)
-    pair = bounds.get(name)
-    if isinstance(pair, tuple | list) and any(type(b) is float for b in pair) and (kind == "float" or empty):
+    ends: Sequence[Any] = pair if isinstance(pair, tuple | list) else ()
+    floats = any(type(b) is float for b in ends)
+    if floats and (kind == "float" or empty or (kind == "int" and all(float(b).is_integer() for b in ends))):
         return "float"
     if declared is not None and (empty or (kind == "float" and declared == "int")):
         return declared
@@ -241,16 +269,52 @@ def _kind_of(series: pl.Series, terms: Terms) -> Kind | None:
         raise UsageError(
             f"{name} is empty, so nothing says what it holds: kinds={{{name!r}: 'float'}} (or 'int', 'text'), or leave it out"
         )
+    values = series.alias("value")
+    if kind == "text" and declared is None and series.dtype == pl.String:
+        known = values.is_not_null() & (values.str.strip_chars() != "")
+        for what, other in (("numbers", "float"), ("dates", "text"), ("true and false", "bool")):
+            fits = known & _reads(values, what)
+            few = _few(known & ~fits, fits, people)
+            if few and fits.any():
+                kinds = f"kinds={{{name!r}: 'text'}}" + (f" or {other!r}" if other == "float" else "")
+                raise UsageError(f"{name} holds {what} but for {few}: make it one or the other, or say {kinds}")
     if kind != "float" or series.dtype.is_decimal():
         return kind
-    known = series.alias("value").drop_nulls().drop_nans()
-    parts = (~known.is_finite() | (known != known.floor())).sum()
-    if not parts:
+    known = (values.is_not_null() & values.is_not_nan()).fill_null(False)
+    parts = known & (~values.is_finite() | (values != values.floor())).fill_null(False)
+    if not _people(parts, people):
         return "int"  # as it would be without those that are missing, or with some
-    if parts <= max(FRACTIONS, terms.max_contributions) and 10 * parts < len(known):
-        most = f"{name} holds whole numbers but for {_share(parts, len(known))}"
-        raise UsageError(f"{most}: say which it is, kinds={{{name!r}: 'float'}} or 'int'")
+    few = _few(parts, known & ~parts, people)
+    if few:
+        raise UsageError(f"{name} holds whole numbers but for {few}: say which it is, kinds={{{name!r}: 'float'}} or 'int'")
     return "float"
+
+
+def _reads(values: pl.Series, what: str) -> pl.Series:
+    """Which texts are numbers, dates, or true and false."""
+    text = values.str.strip_chars()
+    if what == "numbers":
+        found = text.cast(pl.Float64, strict=False).is_not_null()
+    elif what == "dates":
+        found = text.str.contains(r"^\d{4}-\d{2}-\d{2}([ T]|$)")
+    else:
+        found = text.str.to_lowercase().is_in(["true", "false"])
+    return found.fill_null(False)
+
+
+def _people(rows: pl.Series, people: pl.Series | None) -> int:
+    """Whose these rows are: how many people; a row without an id is nobody's."""
+    return int(rows.sum()) if people is None else people.filter(rows).drop_nulls().n_unique()
+
+
+def _few(odd: pl.Series, others: pl.Series, people: pl.Series | None) -> str:
+    """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing.
+
+    Nothing in tables of ten people or fewer: there each is one of few, and who tries things out would be asked all the time.
+    """
+    count, many = _people(odd, people), _people(others, people)
+    few = 0 < count <= FRACTIONS and 10 * count < count + many
+    return _share(count, count + many) + ("" if people is None else " people") if few else ""
 
 
 def _declared(terms: Terms, name: str) -> Kind | None:
@@ -291,7 +355,7 @@ def _remarks(schema: Schema, whole: pl.DataFrame, kept: pl.DataFrame, terms: Ter
             low, high = column.bounds
             outside = ((values < low) | (values > high)).sum()
             if outside:
-                told = f"{_share(outside, kept.height)} values lie outside {low:g} to {high:g}, and count as the nearest bound"
+                told = f"{_share(outside, kept.height)} values lie outside {low:g} to {high:g}; sums and means clip them"
                 found.append((f"bounds of {column.name}", told))
         if column.categories is not None:
             missing = (~values.is_in(list(column.categories))).fill_null(True).sum()
@@ -438,7 +502,7 @@ class Store:
         self._expected: dict[str, tuple[str, str | None]] = {}
         self._checked: dict[str, tuple[int, int, int]] = {}
         for place in (folder, self._people):
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.make_private(place)
         key = folder.parent / "store.json"
         if not key.exists():
             write_secret(key, {"key": secrets.token_hex(32)})
@@ -475,6 +539,8 @@ class Store:
             return np.array([self._hash(row.tobytes()) for row in rows], dtype=np.uint64)
         if prepared.ids is None:
             return prepared.table.hash_rows(*_seeds(self._key)).to_numpy()
+        if not len(prepared.ids):
+            return np.empty(0, dtype=np.uint64)
         known = prepared.ids.unique()
         hashes = pl.Series([self._hash(t.encode()) for t in known.to_list()], dtype=pl.UInt64)
         return prepared.ids.replace_strict(known, hashes, return_dtype=pl.UInt64).to_numpy()
@@ -620,21 +686,14 @@ class Store:
                 self._packed.popitem()[1].close()
 
     def _save(self, name: str, write: Callable[[Any], None]) -> None:
-        partial = self._people / f".{name}.partial"
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with state.writing(self._people / name) as out:
             write(out)
-        os.replace(partial, self._people / name)
 
     def _write(self, file: str, table: pl.DataFrame) -> str:
-        partial = self._folder / f".{file}.partial"
-        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "w+b") as out:
+        with state.writing(self._folder / file) as out:
             table.write_ipc(out, compression="uncompressed")
-            out.flush()
-            os.fsync(out.fileno())
             out.seek(0)
-            digest = hashlib.file_digest(out, "sha256").hexdigest()
-        os.replace(partial, self._folder / file)
-        return digest
+            return hashlib.file_digest(out, "sha256").hexdigest()
 
 
 def _decoded(schema: Schema, table: pl.DataFrame) -> dict[str, pl.Series]:

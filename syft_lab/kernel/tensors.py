@@ -19,7 +19,16 @@ from typing import Any, get_args
 import numpy as np
 
 from syft_lab import canonical
-from syft_lab.errors import BusyError, LabError, PartnerError, RefusedError, StalePointerError, UsageError, WireError
+from syft_lab.errors import (
+    BusyError,
+    ConnectionLost,
+    LabError,
+    PartnerError,
+    RefusedError,
+    StalePointerError,
+    UsageError,
+    WireError,
+)
 from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Host
@@ -43,8 +52,8 @@ class Seat:
     ``joint``: it is a party of a federation, whose id is in ``federation`` once that is known.
     """
 
-    def __init__(self, analyst: str, start: Callable[[], Host], joint: bool = False) -> None:
-        self.analyst, self.joint, self.federation = analyst, joint, ""
+    def __init__(self, analyst: str, start: Callable[[], Host], joint: bool = False, memory: int = 0) -> None:
+        self.analyst, self.joint, self.federation, self.memory = analyst, joint, "", memory
         self.next = 1
         self.gone = ""
         self.replies: OrderedDict[int, m.Message | LabError] = OrderedDict()
@@ -63,6 +72,15 @@ class Seat:
             self._host.close()
         return self._host.call(do, facts, frames, data)
 
+    def begun(self, work: Callable[..., m.Message], *given: Any) -> asyncio.Future[m.Message]:
+        """What comes of work in the session's own thread; raises StalePointerError, or ConnectionLost where the owner stops."""
+        try:
+            return asyncio.get_running_loop().run_in_executor(self.worker, work, *given)
+        except RuntimeError:
+            if self.gone:
+                raise StalePointerError(self.gone) from None
+            raise ConnectionLost("the owner's kernel is stopping; ask again once it is back") from None
+
     def close(self) -> None:
         """End it, also while it computes."""
         self._ended = True
@@ -72,9 +90,12 @@ class Seat:
 
 
 class Tensors:
-    """All sessions of an owner. ``start`` makes a place for values."""
+    """All sessions of an owner. ``start`` makes a place for values; ``room`` are the bytes that all of them may be promised."""
 
-    def __init__(self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits], wall: Wall) -> None:
+    def __init__(
+        self, catalogue: Catalogue, store: Store, start: Start, limits: Callable[[str], Limits], wall: Wall, room: int = 1 << 62
+    ) -> None:  # fmt: skip
+        self._room = room
         self._catalogue, self._store, self._start, self._limits, self._wall = catalogue, store, start, limits, wall
         self._seats: dict[tuple[str, str], Seat] = {}
         self._gone: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -100,7 +121,9 @@ class Tensors:
                 return self._again(seat, message.number)
             reply: m.Message | LabError
             try:
-                reply = await asyncio.get_running_loop().run_in_executor(seat.worker, self._do, analyst, seat, message)
+                reply = await seat.begun(self._do, analyst, seat, message)
+            except ConnectionLost:  # it was not begun: it comes again, with the same number
+                raise
             except (StalePointerError, PartnerError) as error:
                 self._drop((analyst.name, message.space), str(error))
                 seat.turn.notify_all()
@@ -176,9 +199,20 @@ class Tensors:
             own = sorted((s.touched, k) for k, s in self._seats.items() if k[0] == analyst.name)
             if len(own) >= SPACES:
                 raise BusyError(f"{len(own)} sessions of yours hold tensors here; close one of them: session.close()")
-            joint = isinstance(message, m.Gather)
-            found = self._seats[key] = Seat(analyst.name, lambda: self._start(self._limits(analyst.role), joint), joint)
+            joint, limits = isinstance(message, m.Gather), self._limits(analyst.role)
+            self._check_room(limits.memory)
+            found = self._seats[key] = Seat(analyst.name, lambda: self._start(limits, joint), joint, limits.memory)
         return found
+
+    def _check_room(self, memory: int) -> None:
+        """Raise BusyError where one more session could take what others were promised: else all end when memory does."""
+        promised = sum(seat.memory for seat in self._seats.values())
+        if promised + memory > self._room:
+            raise BusyError(
+                f"a session on tensors may take {_gigabytes(memory)} here, of {_gigabytes(self._room)} on the owner's machine "
+                f"{_gigabytes(promised)} are promised to sessions that are open: close one, wait until one ends, or ask the "
+                "owner for smaller ones (owner.set_limits)"
+            )
 
     def _drop(self, key: tuple[str, str], why: str) -> None:
         seat = self._seats.pop(key, None)
@@ -210,7 +244,7 @@ class Tensors:
             found, _ = seat.call("run", {"runs": runs}, given)
             return m.Ran(canonical.dumps(found))
         if isinstance(message, m.Put):
-            (part,) = message.payload or (b"",)
+            part = one_frame(message.payload)
             facts = {k: getattr(message, k) for k in ("value", "dtype", "shape", "start")}
             found, _ = seat.call("put", facts, [part])
             return m.Ran(canonical.dumps(found))
@@ -240,6 +274,10 @@ class Tensors:
             with contextlib.suppress(OSError):
                 data.close()
         return m.Ran(canonical.dumps(found))
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / (1 << 30):.3g} GiB"
 
 
 def label_of(dataset: Dataset, columns: Sequence[str]) -> dict[str, Any]:
@@ -277,6 +315,13 @@ def as_array(data: bytes, dtype: str, shape: Sequence[int]) -> Any:
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4").reshape(shape)
     return np.frombuffer(data, np.dtype("?" if dtype == "bool" else dtype)).reshape(shape)
+
+
+def one_frame(payload: Sequence[Any]) -> Any:
+    """The part of a tensor that a message brings; none is an empty one. Raises WireError for several."""
+    if len(payload) > 1:
+        raise WireError("a part of a tensor comes as one frame")
+    return payload[0] if payload else b""
 
 
 def _frames(payload: Sequence[Any]) -> tuple[list[dict[str, Any]], list[memoryview]]:

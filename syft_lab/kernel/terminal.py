@@ -10,6 +10,7 @@ from typing import Any
 from syft_lab import canonical, state
 from syft_lab.errors import LabError, UsageError
 from syft_lab.identity import Keys, read_secret
+from syft_lab.printable import printable
 from syft_lab.widgets.cards import visible
 from syft_lab.wire import messages as m
 from syft_lab.wire.link import Client
@@ -55,9 +56,9 @@ def describe(do: str, found: Any) -> str:
     if do == "list":
         lines = [f"{r['number']:>4}  {r['state']:<12} {r['analyst']:<16} {', '.join(r['datasets'])} → {', '.join(r['outputs'])}"
                  for r in found]  # fmt: skip
-        return "\n".join(map(visible, lines)) or "no requests yet"
+        return "\n".join(map(printable, lines)) or "no requests yet"
     if do != "show":
-        return visible(f"request {found['number']}: {found['says']}" + (f" ({found['why']})" if found["why"] else ""))
+        return printable(f"request {found['number']}: {found['says']}" + (f" ({found['why']})" if found["why"] else ""))
     earlier, private = found["earlier"], found.get("private", {})
     near = ", ".join(f"{n['number']} ({n['state']})" for n in earlier["near"])
     rows = [("analyst", found["analyst"]), ("filed", found["filed"]), ("reads", ", ".join(found["datasets"])),
@@ -70,13 +71,13 @@ def describe(do: str, found: Any) -> str:
             ("error", private.get("error", "")), ("digest", found["digest"]),
             *[(f"{c['by']} says", c["text"]) for c in found["comments"]], ("told", found["why"])]  # fmt: skip
     lines = [f"Request {found['number']}: {found['says']}"]
-    lines += [f"  {k:<12} {visible(v).replace(chr(10), ' ')}" for k, v in rows if v]
-    lines += ["", *(f"  | {visible(line)}" for line in found["code"].rstrip().split("\n")), ""]
-    lines += [f"  changed since request {earlier['against']}:", *(f"  {visible(line)}" for line in earlier["diff"]), ""] \
+    lines += [f"  {printable(k):<12} {visible(v).replace(chr(10), ' ')}" for k, v in rows if v]
+    lines += ["", *(f"  | {printable(line)}" for line in found["code"].rstrip().split("\n")), ""]
+    lines += [f"  changed since request {earlier['against']}:", *(f"  {printable(line)}" for line in earlier["diff"]), ""] \
         if earlier["diff"] else []  # fmt: skip
     for value in found.get("preview", ()):
         small = f", {value['small']} may be counts below 3" if value["small"] else ""
-        lines += [f"  {visible(value['name'])}: {value['kind']}, {value['bytes']} bytes{small}", visible(value["preview"])]
+        lines += [f"  {printable(value['name'])}: {value['kind']}, {value['bytes']} bytes{small}", visible(value["preview"])]
     number, digest = found["number"], found["digest"]
     decide = f"syft-lab requests approve {number} {digest}\n      syft-lab requests deny {number} REASON"
     nexts = {"filed": decide, "seen": decide, "partly": decide,

@@ -16,10 +16,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from syft_lab.errors import PartnerError
 from syft_lab.identity import Keys, PublicKeys
-from syft_lab.wire import zerocopy
+from syft_lab.wire import sockets, zerocopy
 
 PART = 1 << 20
-HEARTBEAT_MS, SILENT_MS, HANDSHAKE_MS = 2000, 8000, 5000
 LINGER_MS = 2000
 _GONE = "is gone, or the connection to it broke"
 _BEGINS = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED
@@ -188,10 +187,10 @@ class Mesh:
         socket.curve_secretkey = self._keys.curve_secret.encode()
         socket.curve_publickey = self._keys.public.curve.encode()
         socket.maxmsgsize = 2 * PART  # what CURVE adds counts
-        socket.handshake_ivl = HANDSHAKE_MS
-        socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, SILENT_MS
+        sockets.endure(socket)
+        # A handshake that a busy machine did not finish is tried again. A link that was up and broke is not used any more.
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.sndhwm = socket.rcvhwm = 0  # lock-step bounds what is on its way
+        socket.sndhwm, socket.backlog = 0, sockets.BACKLOG  # lock-step bounds what is on its way
         socket.sndtimeo = 0  # so sending waits only where nobody is there any more
         return socket
 

@@ -1,9 +1,13 @@
 """One of the parties of a run: whom it talks to, what it draws with whom, and an exact count of what it sent.
 
 The parties run the same program in lock-step. Party i holds the keys i and i + 1 (modulo 3), and shares of the same
-numbers: so key i is known to the parties i − 1 and i. A message is one tensor, after a head with the run, the number of the
-message on this link, the round, and the length: what was dropped, repeated, swapped, cut or left over from another run is
-an error, and ends the run.
+numbers: so key i is known to the parties i − 1 and i. A message is one tensor, after a head with the name of the turn, the
+number of the message on this link, the round, and the length: what was dropped, repeated, swapped, cut or left over from
+another run is an error, and ends the run.
+
+Whoever asks the parties may ask them different things, and one of them may be on its side. So a turn's name is a hash of all
+that the party was asked in this run, in order, and of how far it got; and the keys that it draws with are made of that name.
+Two parties draw alike only while they were asked alike: no two messages go out under one mask (docs/mpc.md).
 
 The round of a message is one more than the latest that its sender had heard of: at the end the highest is the number of
 messages that had to wait for each other, which is what a network's latency is multiplied with.
@@ -24,14 +28,16 @@ import torch
 from torch import Tensor
 
 from syft_lab.errors import PartnerError
-from syft_lab.mpc.randomness import FRESH_BYTES, KEY_BYTES, Stream, fresh, run_key
+from syft_lab.mpc.randomness import CIPHER_BYTES, FRESH_BYTES, KEY_BYTES, Stream, fresh, run_key, turn_key
 
 PARTIES = 3
 WAIT_SECONDS = 30.0
-VERSION = b"syft-lab mpc 2\0\0"
-HELLO_BYTES = len(VERSION) + FRESH_BYTES + KEY_BYTES
-_HEAD = struct.Struct("<16sIIQ")
-_NO_RUN = bytes(16)
+VERSION = b"syft-lab mpc 3\0\0"
+STEPS = f"torch {'.'.join(torch.__version__.split('.')[:2])}".encode().ljust(16, b"\0")  # may do one operation in other steps
+HELLO_BYTES = len(VERSION) + len(STEPS) + FRESH_BYTES + KEY_BYTES
+NAME_BYTES = 32
+_HEAD = struct.Struct("<32sIIQ")
+_NO_RUN = bytes(NAME_BYTES)
 
 
 class Link(Protocol):
@@ -67,22 +73,29 @@ class _Side:
 
 @dataclass
 class Party:
-    """Party ``index`` of three, on ``device``. Made by `join`."""
+    """Party ``index`` of three, on ``device``. Made by `join`.
+
+    ``keys`` are those of the run; ``run`` names the turn, and ``streams`` draw with its keys. ``common`` is a key that all
+    three parties have, and nobody else. ``logs`` keep the names of draws under each key, where that is wanted.
+    """
 
     index: int
     names: Sequence[str]
     links: Mapping[int, Link]
-    streams: Mapping[int, Stream]
+    keys: Mapping[int, bytes]
     run: bytes
+    common: bytes = b""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     timeout: float = WAIT_SECONDS
     online: Counts = field(default_factory=Counts)
     prepared: Counts = field(default_factory=Counts)
     opened: bool = False  # whether this party has sent a share that opens a value
+    logs: Mapping[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._counts, self._step = self.online, 0
+        self._counts, self._step, self._over = self.online, 0, ""
         self._sides = {i: _Side() for i in self.links}
+        self.streams = self._drawing()
 
     @property
     def next(self) -> int:
@@ -95,14 +108,30 @@ class Party:
         return (self.index - 1) % PARTIES
 
     def turn(self, what: bytes) -> None:
-        """Go on to what the parties were all asked to do now. Messages name it: one that was asked something else is an error.
+        """Go on to what the parties were all asked to do now, with keys of its own. Raises PartnerError where the run is over.
 
-        The name is a hash of the last and of ``what``, so that it stands for all that was asked in this run so far.
+        Messages name it: one from a party that was asked something else is an error. The name is a hash of the last, of
+        ``what``, and of how many operations there were: parties of which one failed in the middle of a turn part there.
         """
-        self.run = hashlib.sha256(self.run + hashlib.sha256(what).digest()).digest()[: len(self.run)]
+        self.check()
+        done = self._step.to_bytes(8, "big")
+        self.run = hashlib.sha256(b"turn" + self.run + done + hashlib.sha256(what).digest()).digest()
+        self.streams = self._drawing()
+
+    def _drawing(self) -> dict[int, Stream]:
+        return {key: Stream(self.secret(key, "draws")[:CIPHER_BYTES], self.logs.get(key)) for key in self.keys}
+
+    def secret(self, key: int, use: str) -> bytes:
+        """32 bytes that both holders of ``key`` have in this turn for ``use``, and nobody else."""
+        return turn_key(self.keys[key], self.run, use)
+
+    @property
+    def steps(self) -> int:
+        """How many operations there were."""
+        return self._step
 
     def step(self) -> int:
-        """The number of the next operation: the name of its masks."""
+        """The number of the next operation: the name of its masks. It goes on from turn to turn."""
         self._step += 1
         return self._step
 
@@ -127,8 +156,20 @@ class Party:
 
     # Messages
 
+    def check(self) -> None:
+        """Raises PartnerError where the run is over: what broke once is never gone on with."""
+        if self._over:
+            raise PartnerError(self._over)
+
+    def end(self, why: str) -> PartnerError:
+        """End the run; gives the error that says so."""
+        known = "what was opened before stays known" if self.opened else "nothing was opened"
+        self._over = self._over or f"{why}; the run ended, and {known}"
+        return PartnerError(self._over)
+
     def send(self, to: int, tensor: Tensor) -> None:
         """Send a tensor, which must not be written to afterwards."""
+        self.check()
         body = memoryview(tensor.detach().contiguous().cpu().numpy()).cast("B") if tensor.numel() else memoryview(b"")
         side = self._sides[to]
         side.sent += 1
@@ -161,6 +202,7 @@ class Party:
     def _read(self, source: int, side: _Side, counts: Counts, run: bytes, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         found = torch.empty(tuple(shape), dtype=dtype)
         raw = memoryview(found.numpy().reshape(-1)).cast("B") if found.numel() else memoryview(bytearray())
+        self.check()
         side.received += 1
         with self._naming(source):
             head = self.links[source].receive(raw, self.timeout)
@@ -176,6 +218,7 @@ class Party:
 
     def close(self) -> None:
         """Leave the run; whoever waits for this party hears of it."""
+        self.end("this party left")
         for link in self.links.values():
             link.close()
 
@@ -184,8 +227,7 @@ class Party:
         try:
             yield
         except PartnerError as error:
-            known = "what was opened before stays known" if self.opened else "nothing was opened"
-            raise PartnerError(f"{self.names[other]} {error}; the run ended, and {known}") from None
+            raise self.end(f"{self.names[other]} {error}") from None
 
 
 def join(
@@ -198,13 +240,14 @@ def join(
 ) -> Party:
     """Agree with the partners on fresh keys, and begin a run.
 
-    Each party sends to the others its version of the protocols, 16 fresh bytes, the same to both, and to the one before it
-    the key that both will have; the links keep them secret. With ``log`` a mask that is drawn twice is an error.
+    Each party sends to the others its version of the protocols, its release of torch, 32 fresh bytes, the same to both, and to
+    the one before it the key that both will have; the links keep them secret. Raises PartnerError for another version, or
+    release: parties that count operations otherwise would draw one mask for two. With ``log`` a mask drawn twice is an error.
     """
     salt, secret = fresh(), fresh(KEY_BYTES)
-    party = Party(index, names, links, {}, _NO_RUN, torch.device(device), timeout)
+    party = Party(index, names, links, {}, _NO_RUN, device=torch.device(device), timeout=timeout)
     for other in links:
-        mine = VERSION + salt + (secret if other == party.previous else bytes(KEY_BYTES))
+        mine = VERSION + STEPS + salt + (secret if other == party.previous else bytes(KEY_BYTES))
         party.send(other, torch.frombuffer(bytearray(mine), dtype=torch.uint8))
     salts, secrets = [salt] * PARTIES, {index: secret}
     for other in links:
@@ -213,9 +256,16 @@ def join(
             raise PartnerError(
                 f"{names[other]} has another version of the protocols: bring all to the same release of Syft Lab"
             )
-        salts[other] = heard[len(VERSION) :][:FRESH_BYTES]
+        rest = heard[len(VERSION) :]
+        if not rest.startswith(STEPS):
+            theirs, ours = (ascii(t[: len(STEPS)].rstrip(b"\0").decode("ascii", "replace")) for t in (rest, STEPS))
+            raise PartnerError(
+                f"{names[other]} has {theirs}, and {names[index]} {ours}: parties need the same, for they go in step"
+            )
+        salts[other] = rest[len(STEPS) :][:FRESH_BYTES]
         if other == party.next:
             secrets[other] = heard[-KEY_BYTES:]
-    streams = {key: Stream(run_key(value, salts, f"key {key}"), set() if log else None) for key, value in secrets.items()}
-    run = run_key(b"".join(salts), salts, "run")
-    return Party(index, names, links, streams, run, torch.device(device), timeout)
+    keys = {key: run_key(value, salts, f"key {key}") for key, value in secrets.items()}
+    run, common = (run_key(b"".join(salts), salts, use) for use in ("run", "common"))
+    logs: dict[int, set[tuple[int, int]]] = {key: set() for key in keys} if log else {}
+    return Party(index, names, links, keys, run, common, torch.device(device), timeout, logs=logs)

@@ -1,13 +1,15 @@
 """Randomness that two parties draw alike, and none else can guess: AES-128 in counter mode.
 
-Each run has keys of its own, HKDF-SHA256 (RFC 5869) of a key that two parties share and of 16 fresh bytes from each party,
-so that neither a restart nor a restored backup repeats a mask. A draw is named by the operation (32 bits) and the slot in
-it (32 bits); they are the upper half of the counter block, the lower counts blocks from 0. Draws of different names never
-share a block: one has at most 2^64 of them.
+Each run has keys of its own, HKDF-SHA256 (RFC 5869) of a key that two parties share and of 32 fresh bytes from each party,
+so that neither a restart nor a restored backup repeats a mask. Each turn of a run (`Party.turn`) has its own keys again, made
+of the run's and of all that was asked so far: parties who were asked different things draw nothing alike. A draw is named by
+the operation (32 bits) and the slot in it (32 bits); they are the upper half of the counter block, the lower counts blocks
+from 0. Draws of different names never share a block: one has at most 2^64 of them.
 """
 
 from __future__ import annotations
 
+import hmac
 import math
 import os
 import warnings
@@ -23,7 +25,8 @@ from torch import Tensor
 from syft_lab.errors import LabError
 from syft_lab.mpc import aes
 
-KEY_BYTES = FRESH_BYTES = 16
+KEY_BYTES = FRESH_BYTES = 32
+CIPHER_BYTES = 16
 _ZEROS = bytes(1 << 20)
 
 
@@ -34,11 +37,16 @@ def fresh(count: int = FRESH_BYTES) -> bytes:
 
 def run_key(shared: bytes, salts: Sequence[bytes], use: str) -> bytes:
     """The key of two parties for one run: ``shared`` is theirs, ``salts`` are of all parties in their order."""
-    return HKDF(SHA256(), KEY_BYTES, b"".join(salts), f"syft-lab mpc 1 {use}".encode()).derive(shared)
+    return HKDF(SHA256(), KEY_BYTES, b"".join(salts), f"syft-lab mpc 3 {use}".encode()).derive(shared)
+
+
+def turn_key(key: bytes, turn: bytes, use: str) -> bytes:
+    """What a run's ``key`` is in one turn, for one use: HKDF-Expand (RFC 5869), of which one block is enough."""
+    return hmac.digest(key, b"%b syft-lab mpc %b\1" % (turn, use.encode()), "sha256")
 
 
 class Stream:
-    """Draws under one key. ``log``, where it is a set, keeps every name, and a name that comes twice is an error.
+    """Draws under one key of 16 bytes. ``log``, where it is a set, keeps every name, and a name that comes twice is an error.
 
     On a CUDA device they are made there, where Triton is installed and gives AES's bytes; else here, and copied.
     """
@@ -81,7 +89,7 @@ def _drawn(key: bytes, op: int, slot: int, count: int) -> Tensor:
 @cache
 def on_device(device: torch.device) -> Callable[[Tensor, int, int, int], Tensor] | None:
     """What draws on a CUDA device (`aes_cuda.draw`), once it gave there what `cryptography` gives; None where it can't."""
-    key, op, slot, count = fresh(KEY_BYTES), 2**32 - 7, 5, 10_001
+    key, op, slot, count = fresh(CIPHER_BYTES), 2**32 - 7, 5, 10_001
     try:
         from syft_lab.mpc.aes_cuda import draw
 

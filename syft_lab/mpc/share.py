@@ -21,6 +21,7 @@ from syft_lab.mpc.aby3 import convert
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.aby3.truncate import truncate
 from syft_lab.mpc.functions import Fixed
+from syft_lab.printable import printed
 
 Rule = Callable[..., Any]
 R = TypeVar("R", bound=Rule)
@@ -78,10 +79,20 @@ class Share(torch.Tensor):
         return state
 
     @property
+    def put_off(self) -> bool:
+        """Whether its shares are not there yet: the parties will send each other messages for them."""
+        return not isinstance(self.state, Shared)
+
+    def settle(self) -> None:
+        """Do what was put off."""
+        self.shared  # noqa: B018 - by being asked for
+
+    @property
     def whole(self) -> bool:
         """Whether it has no fraction bits."""
         return not self.dtype.is_floating_point
 
+    @printed
     def __repr__(self, **_: Any) -> str:
         return f"Share(party {self.fixed.party.index}, {tuple(self.shape)}, {self.dtype})"
 

@@ -20,6 +20,7 @@ import anywidget
 import traitlets
 
 from syft_lab.errors import LabError, UsageError
+from syft_lab.printable import printed
 from syft_lab.widgets import cards, route
 
 HERE = Path(__file__).parent
@@ -60,6 +61,7 @@ class Panel(anywidget.AnyWidget):
             raise UsageError(f"there is no command {ascii(do)[:40]}")
         return self._commands[do](command)
 
+    @printed
     def __repr__(self) -> str:
         return self._text()
 
@@ -69,8 +71,8 @@ class Panel(anywidget.AnyWidget):
         data, metadata = found if isinstance(found, tuple) else (found, {})
         if data is None:
             return found
-        text = self._text()
-        return {**data, "text/plain": text, "text/html": f"<pre>{html.escape(cards.visible(text))}</pre>"}, metadata
+        text = cards.visible(self._text())
+        return {**data, "text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}, metadata
 
 
 def _heard(panel: Panel, content: Any, buffers: Any) -> None:

@@ -7,9 +7,10 @@ escaped, and characters that deceive the eye (controls, bidirectional marks, inv
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from syft_lab.printable import printable
 
 # Classes are doubled to outweigh the styles that JupyterLab gives to any table in an output. A notebook that is not
 # trusted loses the style sheet; tables still read well then.
@@ -85,11 +86,8 @@ def safe(text: object) -> str:
 
 
 def visible(text: object) -> str:
-    """``text`` with control, bidirectional and invisible characters spelled out as escapes."""
-    deceiving = ("Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp")
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in deceiving else c.encode("unicode_escape").decode() for c in str(text)
-    )
+    """``text`` with control, bidirectional and invisible characters spelled out as escapes; lines stay lines."""
+    return printable(text, lines=True)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:

@@ -6,9 +6,10 @@ the whole line of an operation under the pointer.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
+
+from syft_lab.widgets.cards import safe
 
 MOST, WIDTH, HEIGHT, GAP = 120, 150, 26, 34
 Step = tuple[str, Sequence[int], Sequence[int], str]  # its name, the values that it reads, those that it makes, its whole line
@@ -16,7 +17,7 @@ Step = tuple[str, Sequence[int], Sequence[int], str]  # its name, the values tha
 
 def svg(inputs: int, steps: Sequence[Step], outputs: Sequence[int], text: str) -> str:
     """HTML of the picture; beyond `MOST` operations the text alone. Colours are the theme's."""
-    listing = f"<details><summary>{len(steps)} operations</summary><pre>{html.escape(text)}</pre></details>"
+    listing = f"<details><summary>{len(steps)} operations</summary><pre>{safe(text)}</pre></details>"
     if len(steps) > MOST:
         return listing
     rows = _rows(inputs, steps)
@@ -62,14 +63,14 @@ def figure(inputs: int, steps: Sequence[Step], outputs: Sequence[int]) -> Any:
             graph_objects.Scatter(x=x, y=y, mode="lines", line={"color": _GREY, "width": 1}, hoverinfo="skip"),
             graph_objects.Scatter(
                 x=[d[0] for d in dots], y=[d[1] for d in dots], mode="markers", hoverinfo="text",
-                hovertext=[html.escape(d[3]) for d in dots],
+                hovertext=[safe(d[3]) for d in dots],
                 marker={"size": 9, "color": [_BLUE if d[4] else _GREY for d in dots]},
             ),
         ]
     )  # fmt: skip
     if len(steps) <= MOST:
         for a, b, name, line, strong in dots:
-            made.add_annotation(x=a, y=b, text=html.escape(name), hovertext=html.escape(line), showarrow=False, borderpad=4,
+            made.add_annotation(x=a, y=b, text=safe(name), hovertext=safe(line), showarrow=False, borderpad=4,
                                 font={"color": "#fff", "size": 11}, bgcolor=_BLUE if strong else "#546e7a")  # fmt: skip
     hidden = {"visible": False}
     clear = "rgba(0,0,0,0)"
@@ -103,10 +104,10 @@ def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 
 def _box(x: float, y: float, name: str, line: str, strong: bool) -> str:
-    said = html.escape(name if len(name) <= 22 else name[:21] + "…")
+    said = safe(name if len(name) <= 22 else name[:21] + "…")
     border = "var(--jp-brand-color1,#1976d2)" if strong else "var(--jp-border-color1,#bdbdbd)"
     return (
-        f'<g><title>{html.escape(line)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="4" '
+        f'<g><title>{safe(line)}</title><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="4" '
         f'style="fill:var(--jp-layout-color1,#fff);stroke:{border};stroke-width:{2 if strong else 1}"/>'
         f'<text x="{x + WIDTH / 2}" y="{y + 17}" text-anchor="middle" style="fill:var(--jp-ui-font-color1,#1a1a1a)">'
         f"{said}</text></g>"

@@ -20,7 +20,9 @@ from syft_lab.wire.codec import MAX_FRAMES, Frame, Header
 # Small enough to stay in the cache between decryption and copy, and to overlap both ways: measured 15–30 % faster at
 # 100 MB than 8 MiB (benchmarks/wire.py), and a stranger can make us hold less.
 PIECE = 1 << 20
-WINDOW = 32
+# Pieces on their way, of one transfer. Those of all that a connection may have (`link.TRANSFERS`) stay below what the door lets
+# wait for somebody who reads slowly.
+WINDOW = 4
 MAX_WIRE_FRAME = PIECE + (1 << 20)
 STALE_SECONDS = 60.0
 

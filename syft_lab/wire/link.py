@@ -26,6 +26,8 @@ Handler = Callable[[str, Message], Awaitable[Message]]
 IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
 CONNECTIONS = 4096
 MAX_REFUSAL = 4000
+ALIVE, ALIVE_TOO = b"L", b"Y"
+ALIVE_SECONDS, SILENT_ROUNDS = 2.0, 3
 
 
 class Transport(Protocol):
@@ -54,6 +56,7 @@ class Endpoint:
         self._sending = asyncio.Semaphore(TRANSFERS)  # no more of them than the other side takes at a time
         self._incoming: dict[bytes, chunks.Transfer] = {}
         self._windows: dict[bytes, asyncio.Semaphore] = {}
+        self._over = False
 
     async def put(self, message: Message, id: int, version: int = VERSIONS[-1]) -> None:
         """Send a message, in pieces if it is large."""
@@ -64,6 +67,16 @@ class Endpoint:
         async with self._sending:
             await self._put_pieces(header, payload)
 
+    def end(self) -> None:
+        """The connection is gone: nobody waits any more for the other side to take a large message."""
+        self._over = True
+        for window in self._windows.values():
+            window.release()
+
+    async def put_mark(self, mark: bytes) -> None:
+        """Send a wire message that is only a mark."""
+        await self._send([mark])
+
     async def _put_pieces(self, header: Frame, payload: Sequence[Frame]) -> None:
         transfer = os.urandom(8)
         window = self._windows[transfer] = asyncio.Semaphore(chunks.WINDOW)
@@ -72,6 +85,8 @@ class Endpoint:
             for piece in chunks.pieces(transfer, payload):
                 async with asyncio.timeout(chunks.STALE_SECONDS):  # wait_for of Python 3.11 can lose a cancellation
                     await window.acquire()
+                if self._over:
+                    raise ConnectionLost("the other side is gone")
                 await self._send(piece)
         except TimeoutError:
             raise ConnectionLost("the other side stopped taking a large message; try again") from None
@@ -124,7 +139,8 @@ class Endpoint:
 class Client:
     """The asking side of a connection: any number of requests at a time, each answered or failed.
 
-    Lives on one event loop. ``on_close`` is called once, when the connection is gone.
+    Lives on one event loop. A connection on which nothing comes for 6 to 8 s, though an answer is pending and the other side
+    answers `alive`, is over: whoever waits hears of it, and asks again over another.
     """
 
     def __init__(self, transport: Transport, max_payload: int = 1 << 30) -> None:
@@ -138,7 +154,10 @@ class Client:
         )
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._heard = 0
+        self._lively = False  # whether the other side answers `alive`; older owners don't
         self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._listener = asyncio.get_running_loop().create_task(self._listen())
         self.closed = False
 
     async def request(self, message: Message, timeout: float, into: memoryview | None = None) -> Message:
@@ -187,6 +206,8 @@ class Client:
         if self.closed:
             return
         self.closed = True
+        if asyncio.current_task() is not self._listener:
+            self._listener.cancel()
         self._transport.close()
         for reply in self._pending.values():
             if not reply.done():
@@ -195,13 +216,42 @@ class Client:
     async def _read(self) -> None:
         try:
             while True:
-                found = await self._endpoint.take(await self._transport.receive())
+                frames = await self._transport.receive()
+                self._heard += 1
+                if is_one(frames, ALIVE_TOO):
+                    self._lively = True
+                    continue
+                found = await self._endpoint.take(frames)
                 if found is not None:
                     reply = self._pending.get(found[1])
                     if reply is not None and not reply.done():
                         reply.set_result(found[0])
         except (ConnectionLost, WireError) as error:
             self._end(error)
+
+    async def _listen(self) -> None:
+        """While something is asked, ask for a sign of life; end the connection after `SILENT_ROUNDS` without any.
+
+        Rounds are counted, not seconds: where a cell held up this loop, what came meanwhile is read before the next round.
+        """
+        silent = 0
+        while not self.closed:
+            before = self._heard
+            if self._pending or not self._lively:
+                with contextlib.suppress(TimeoutError, ConnectionLost):
+                    async with asyncio.timeout(ALIVE_SECONDS):  # a link that is full can't take it
+                        await self._transport.send([ALIVE])
+            await asyncio.sleep(ALIVE_SECONDS)
+            silent = silent + 1 if self._pending and self._heard == before else 0
+            if silent >= SILENT_ROUNDS and self._lively:
+                self._reader.cancel()
+                seconds = SILENT_ROUNDS * ALIVE_SECONDS
+                self._end(ConnectionLost(f"nothing came from the owner for {seconds:g} s while an answer was pending"))
+
+
+def is_one(frames: Sequence[Frame], mark: bytes) -> bool:
+    """Whether a wire message is this mark and nothing else."""
+    return len(frames) == 1 and bytes(frames[0][: len(mark) + 1]) == mark
 
 
 class Hub:
@@ -226,8 +276,15 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
     def drop(self, connection: bytes) -> None:
-        """Forget a connection that is gone."""
-        self._endpoints.pop(connection, None)
+        """Forget a connection that is gone; what was being sent over it ends."""
+        endpoint = self._endpoints.pop(connection, None)
+        if endpoint is not None:
+            endpoint.end()
+
+    def drop_all(self) -> None:
+        """Forget all connections."""
+        for connection in list(self._endpoints):
+            self.drop(connection)
 
     async def drain(self, timeout: float) -> None:
         """Wait until the requests in hand are answered, for ``timeout`` seconds at most; then cancel the rest."""
@@ -237,6 +294,10 @@ class Hub:
                 task.cancel()
 
     async def _take(self, endpoint: Endpoint, key: str, frames: Sequence[Frame]) -> None:
+        if is_one(frames, ALIVE):
+            with contextlib.suppress(ConnectionLost):
+                await endpoint.put_mark(ALIVE_TOO)
+            return
         try:
             found = await endpoint.take(frames)
         except WireError as error:
@@ -253,20 +314,23 @@ class Hub:
             await self._reply(endpoint, Refused(BusyError.code, busy), id)
             return
         self._in_hand[key] += 1
-        try:
-            reply = await self._handler(key, message)
-        except LabError as error:
-            reply = Refused(error.code, str(error)[:MAX_REFUSAL])
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            # A fault of ours, or a panic in a library. Its text might hold anything: the other side learns that it was.
-            reply = Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
+        try:  # until the answer has left, so that nobody has more of them wait than they may ask for
+            await self._reply(endpoint, await self._answer(key, message), id)
         finally:
             self._in_hand[key] -= 1
             if not self._in_hand[key]:
                 del self._in_hand[key]
-        await self._reply(endpoint, reply, id)
+
+    async def _answer(self, key: str, message: Message) -> Message:
+        try:
+            return await self._handler(key, message)
+        except LabError as error:
+            return Refused(error.code, str(error)[:MAX_REFUSAL])
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            # A fault of ours, or a panic in a library. Its text might hold anything: the other side learns that it was.
+            return Refused(LabError.code, "the owner's service met a fault; nothing was released. Tell the owner")
 
     async def _reply(self, endpoint: Endpoint, reply: Message, id: int) -> None:
         # If whoever asked is gone, the answer is kept, and asking again gives it.

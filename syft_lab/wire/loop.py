@@ -31,6 +31,11 @@ class LoopThread:
             self.loop.run_until_complete(asyncio.wait(left, timeout=2))
         self.loop.close()
 
+    @property
+    def here(self) -> bool:
+        """Whether this is the loop's own thread."""
+        return threading.current_thread() is self._thread
+
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run ``work`` on the loop and wait for it; Interrupt cancels it. Raises ConnectionLost after ``timeout`` s."""
         future = asyncio.run_coroutine_threadsafe(work, self.loop)

@@ -1,6 +1,6 @@
 """What hostile code tries from inside a job. Run as a program: ``python -m tests.attacks.probes L2|L1|none``.
 
-Prints JSON: for each attempt "stopped", "LEAK", or how the job ended. "none" runs the same attempts in a plain process,
+Prints JSON: for each attempt "stopped", "LEAK", or how the job ended; and what one job leaves for the next (`leftovers`). "none" runs the same attempts in a plain process,
 to show that they would succeed without walls. Started as a user other than root where that can be arranged.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from syft_lab.kernel.executor import levels
 from syft_lab.kernel.executor.supervisor import Executor, Job, Limits
+from tests.attacks import leftovers, reaching
 
 SYSCALLS = "import ctypes; l = ctypes.CDLL(None, use_errno=True)\n"
 
@@ -105,11 +106,13 @@ class Scene:
         name = f"\0syft-probe-{os.getpid()}"
         abstract.bind(name)
         abstract.listen()
-        wait = "import sys; print('ok', flush=True); sys.stdin.read()"
+        wait = ("import sys, threading; t = threading.Thread(target=sys.stdin.read); t.start()\n"
+                "print(t.native_id, flush=True); t.join()")  # fmt: skip
         self.decoy = subprocess.Popen([sys.executable, "-I", "-c", wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       env={"OWNER_SECRET": "S3"})  # fmt: skip
-        self.decoy.stdout.readline()
+        thread = int(self.decoy.stdout.readline())
         os.environ["OWNER_SECRET"] = "S3"
+        self.others = (self.decoy.pid, thread)
         self.attempts = attempts(self.home, self.decoy.pid, tcp.getsockname()[1], udp.getsockname()[1], name)
         return self
 
@@ -121,14 +124,25 @@ class Scene:
         self.stack.close()
 
 
+def alone(code: str) -> str:
+    """What code prints in a plain process."""
+    return subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60).stdout
+
+
+def told(log: str) -> dict[str, object]:
+    """How each attempt of `reaching` went, from what its program printed; raises ValueError where that is something else."""
+    through = json.loads(log)
+    return {what: "LEAK" if what in through else "stopped" for what in reaching.attempts(0, 0)}
+
+
 def main(level: str) -> dict[str, object]:
     """Every attempt at a level."""
     found: dict[str, object] = {}
     with Scene() as scene:
         if level == "none":
             for what, code in scene.attempts.items():
-                done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-                found[what] = "LEAK" if "LEAK" in done.stdout else "stopped"
+                found[what] = "LEAK" if "LEAK" in alone(code) else "stopped"
+            found |= told(alone(reaching.program(*scene.others, apart=True)))
             return {"uid": os.getuid(), "level": level, "found": found}
         executor = Executor(levels.probe(level))
         assert executor.level.name == level, executor.level
@@ -138,9 +152,12 @@ def main(level: str) -> dict[str, object]:
                 found[what] = "LEAK" if "LEAK" in outcome.log else "stopped"
                 if outcome.ready == 0:
                     found[what] = f"never ran: {outcome.why} {outcome.log}"
+            code = reaching.program(*scene.others, apart=False)
+            found |= told(executor.run("reach", Job(code, {}, [], {}, 1, Limits(wall=20, cpu=10))).log)
+            marks = leftovers.compare(executor)
         finally:
             executor.stop()
-    return {"uid": os.getuid(), "level": level, "found": found}
+    return {"uid": os.getuid(), "level": level, "found": found, "marks": marks}
 
 
 if __name__ == "__main__":

@@ -178,6 +178,37 @@ def test_what_ends_the_process_is_refused_or_made_whole():
     assert "no gradient" in tape.run(plan, [big.current.number], [number])["lost"]
 
 
+EDGES = [[1.7e308, 1e-42, -1.7e308, 1e-42], [1.7e308, 1e-42, -1.7e308, 1e-42], [1.7e308, 1e-42, 1e-42, 1e-42], [1.7e308, 1e-42, -1.7e308, 1e-42]]  # fmt: skip
+
+
+def eigenvalues(tape, times):
+    """So often, of a matrix on which LAPACK's code writes beyond its memory, and of another."""
+    x = tape.asset(torch.tensor([EDGES, torch.eye(4).tolist()], dtype=torch.float64), rows("d v1", 1))
+    return [tape.held(torch.linalg.eig(x * ((i % 3 + 1) / 3))[0]).tensor for i in range(times)]
+
+
+def test_eigenvalues_of_extreme_matrices_do_not_end_the_process():
+    for found in eigenvalues(LocalTape(), 150):
+        assert found[1].isfinite().all()
+    exact = torch.randn(3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for scale in (1.0, 1e-200, 1e200):
+        tape = LocalTape()
+        found = tape.held(torch.linalg.eig(tape.asset(exact * scale, rows("d v1", 1)))[0]).tensor
+        assert torch.allclose(found / scale, torch.linalg.eig(exact)[0], rtol=1e-12)
+    tape = LocalTape()
+    found = tape.held(torch.linalg.eig(tape.asset(exact, rows("d v1", 1)))[0]).tensor
+    assert torch.equal(found, torch.linalg.eig(exact)[0])  # to the bit, where nothing is extreme
+
+
+def test_ways_to_compute_that_torch_has_no_code_for_are_refused():
+    tape = LocalTape()
+    x = tape.asset(torch.rand(4, 3), rows("d v1", 1))
+    for way in (-1, 3, 9):
+        number = tape.new().number
+        plan = Plan.of([Node("aten.mse_loss.default", (Ref(0), Ref(0), way), {}, (1,))], [0], [1])
+        assert "reduction 0 to 2" in tape.run(plan, [x.current.number], [number])["lost"]
+
+
 def test_zeta_functions_do_not_count_for_ever():
     tape = LocalTape()
     x = tape.asset(torch.tensor([-(2.0**51) - 0.5, 2.0]).double(), rows("d v1", 1))

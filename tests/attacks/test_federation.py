@@ -1,5 +1,6 @@
 """What an owner keeps back stays closed, whoever works with the analyst; and a party's walls, which have a door."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -9,10 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from syft_lab.kernel.executor import joint, levels
+from syft_lab import errors
+from syft_lab.kernel.executor import levels
 from syft_lab.kernel.executor.joint import Joint
 from syft_lab.mpc import sharing
+from syft_lab.mpc.aby3 import vouch
 from syft_lab.mpc.aby3.shares import Shared
+from syft_lab.mpc.party import Party
+from syft_lab.mpc.randomness import turn_key
+from syft_lab.plans import Ref
+from tests.attacks.joints import run
 
 NAMES = ("alice", "bob", "carol")
 SECRET = torch.tensor([[1.5, -2.0, 1000.0]])
@@ -44,35 +51,37 @@ def held(party, number=1) -> Shared:
     return party.space.held[number].tensor.shared
 
 
-def part(found):
-    return torch.frombuffer(bytearray(found), dtype=torch.int64).reshape(SHAPE)
-
-
 def value(total):
     return sharing.decode(total, 18)
 
 
+def opened(all, number=1):
+    """What each owner gives of a value."""
+    return [bytes(part) for part in all("open", number)]
+
+
 def test_all_three_parts_are_the_value(parties):
     _, all = parties
-    parts = [part(p) for p in all("open", 1)]
-    assert torch.allclose(value(sharing.join(parts)), SECRET.double(), atol=1e-4)
+    for _ in range(2):  # and again, with other parts
+        assert torch.allclose(value(vouch.joined(opened(all), SHAPE, NAMES)), SECRET.double(), atol=1e-4)
 
 
 def closed_without(parties, all) -> bool:
-    """Whether the value stays closed where one owner keeps its part, and another works with the analyst: all ways to add up
-    what these two have."""
-    made, parts = parties, [part(p) for p in all("open", 1)]
-    for keeps in range(3):
-        gives = [i for i in range(3) if i != keeps]
-        for works in gives:
-            (other,) = [i for i in gives if i != works]
-            own = held(made[works])
-            shares = {works: own.own, (works + 1) % 3: own.other}
-            missing = next(i for i in range(3) if i not in shares)
-            for guess in (parts[other], parts[works], parts[other] + parts[works], parts[other] - parts[works]):
-                total = sharing.join([*shares.values(), guess]) if missing != works else guess
-                if torch.allclose(value(total), SECRET.double(), atol=1e-3):
-                    return False
+    """Whether alice's value stays closed where one owner keeps its part, and bob or carol works with the analyst.
+
+    Tried are all ways to add up what these two have: the shares, all draws of this turn under keys that the two know, and the
+    part of the third.
+    """
+    made, parts = parties, [vouch._parsed(part, SHAPE, "") for part in opened(all)]
+    for keeps, works in ((k, w) for k, w in itertools.permutations(range(3), 2) if w != 0):
+        (third,) = {0, 1, 2} - {keeps, works}
+        party, own, gift = made[works].fixed.party, held(made[works]), parts[third]
+        masks = [vouch._mask(seed, SHAPE) for seed in (gift.seed, *(party.secret(key, "seed") for key in party.keys))]
+        things = [own.own, own.other, gift.masked, *vouch._zero_share(party, SHAPE)[:2], *masks]
+        words, target = [int(t[0, 1]) for t in things], int(sharing.encode(SECRET)[0, 1])
+        for signs in itertools.product((-1, 0, 1), repeat=len(words)):
+            if (sum(s * w for s, w in zip(signs, words, strict=True)) - target) % 2**64 == 0:
+                return False
     return True
 
 
@@ -80,9 +89,53 @@ def test_an_owner_who_keeps_its_part_keeps_the_value_closed_though_another_works
     assert closed_without(*parties)
 
 
-def test_a_planted_fault_parts_that_are_not_masked_anew_is_caught(parties, monkeypatch):
-    monkeypatch.setattr(joint, "mask", lambda party, own: own)
+def test_a_planted_fault_parts_that_are_not_masked_are_caught(parties, monkeypatch):
+    monkeypatch.setattr(vouch, "_mask", lambda seed, shape: torch.zeros(tuple(shape), dtype=torch.int64))
     assert not closed_without(*parties)
+
+
+def test_a_planted_fault_seeds_that_a_third_owner_knows_are_caught(parties, monkeypatch):
+    monkeypatch.setattr(Party, "secret", lambda party, key, use: turn_key(party.common, party.run, use))
+    assert not closed_without(*parties)
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_voucher_tells_nothing_to_who_guesses_the_value(parties, planted, monkeypatch):
+    """Who keeps its part is vouched for by another: with the value guessed right, a voucher without a blind would say so."""
+    if planted:
+        real = Party.secret
+        monkeypatch.setattr(Party, "secret", lambda p, key, use: bytes(32) if use == "blind" else real(p, key, use))
+    made, all = parties
+    parts = [vouch._parsed(part, SHAPE, "") for part in opened(all)]
+    for keeps in (0, 1):  # its neighbour after it, bob or carol, works with the analyst
+        works, gift = keeps + 1, parts[(keeps + 2) % 3]
+        party, own = made[works].fixed.party, held(made[works])
+        share = sharing.encode(SECRET) - own.own - own.other
+        masked = share + vouch._zero_share(party, SHAPE)[keeps] + vouch._mask(gift.seed, SHAPE)
+        assert torch.equal(masked, parts[keeps].masked)  # so the guess is right: what is missing is whether it is
+        blinds = [bytes(32), gift.blind, *(party.secret(key, "blind") for key in party.keys)]
+        fits = [vouch._voucher("masked", keeps, blind, vouch._bytes(masked)) == gift.next_masked for blind in blinds]
+        assert any(fits) == planted
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_an_analyst_with_all_parts_learns_the_value_and_no_share_of_it(parties, planted, monkeypatch):
+    """Shares of a + c and b + c, of three owners' a, b and c, add up to c. They are hidden; planted, they are not."""
+    if planted:
+        monkeypatch.setattr(vouch, "_zero_share", lambda party, shape: (torch.zeros(tuple(shape), dtype=torch.int64),) * 3)
+    _, all = parties
+    secrets = {2: torch.tensor([[1.0, 2.0, 3.0]]), 3: torch.tensor([[10.0, 20.0, 30.0]])}
+    for owner, (number, secret) in enumerate(secrets.items(), 1):
+        lent = [{"value": secret if i == owner else None, "lost": False} for i in range(3)]
+        all("enter", number, owner, SHAPE, f"{NAMES[owner]}: t v1", "", each=lent.__getitem__)
+    for given, made in (([1, 3], 4), ([2, 3], 5)):
+        all(*run(given, made, ("aten.add.Tensor", (Ref(0), Ref(1)))))
+    shares = []
+    for number in (4, 5):
+        parts = [vouch._parsed(part, SHAPE, "") for part in opened(all, number)]
+        shares.append([p.masked - vouch._mask(parts[i - 1].seed, SHAPE) for i, p in enumerate(parts)])
+    sums_of = {value(shares[0][i] + shares[1][j]).tolist().__repr__() for i, j in itertools.product(range(3), repeat=2)}
+    assert (secrets[3].double().tolist().__repr__() in sums_of) == planted
 
 
 def test_parts_tell_nothing_of_the_value(parties):
@@ -91,11 +144,44 @@ def test_parts_tell_nothing_of_the_value(parties):
     many = [20_000]
     zero = torch.zeros(many)
     all("enter", 2, 1, many, "bob: zeros v1", "", each=lambda i: {"value": zero if i == 1 else None, "lost": False})
-    for found in all("open", 2):
+    for found in opened(all, 2):
         counts = torch.bincount(torch.frombuffer(bytearray(found), dtype=torch.uint8).int(), minlength=256).double()
         expected = counts.sum() / 256
         chi = ((counts - expected) ** 2 / expected).sum().item()
         assert abs(chi - 255) < 6 * (2 * 255) ** 0.5
+
+
+# An owner who lies when a value is opened
+
+
+@pytest.mark.parametrize("liar", range(3))
+@pytest.mark.parametrize("what", vouch.Part._fields)
+def test_a_part_that_its_owner_changed_is_found_and_two_owners_are_named(parties, liar, what):
+    _, all = parties
+    parts = opened(all)
+    lie = vouch._parsed(parts[liar], SHAPE, "")
+    said = getattr(lie, what)
+    bent = said + (10 << 18) if what == "masked" else bytes([said[0] ^ 1]) + said[1:]
+    parts[liar] = lie._replace(**{what: bent}).to_bytes()
+    with pytest.raises(errors.VerificationError, match=r"say different things .* no value is made of it") as raised:
+        vouch.joined(parts, SHAPE, NAMES)
+    assert NAMES[liar] in str(raised.value)
+    assert sum(name in str(raised.value) for name in NAMES) == 2
+
+
+def test_a_part_of_another_opening_of_the_same_value_is_found(parties):
+    _, all = parties
+    first, second = opened(all), opened(all)
+    with pytest.raises(errors.VerificationError, match="say different things"):
+        vouch.joined([first[0], *second[1:]], SHAPE, NAMES)
+
+
+@pytest.mark.parametrize("bend", [lambda p: b"", lambda p: p[:-8], lambda p: p + bytes(8), lambda p: p[128:]])  # fmt: skip
+def test_a_part_of_another_form_is_one_clear_error(parties, bend):
+    _, all = parties
+    parts = opened(all)
+    with pytest.raises(errors.VerificationError, match="bob's part of this value has another form"):
+        vouch.joined([parts[0], bend(parts[1]), parts[2]], SHAPE, NAMES)
 
 
 PROBE = """

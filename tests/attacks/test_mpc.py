@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from syft_lab import errors
-from syft_lab.mpc import links
+from syft_lab.mpc import links, party
 from syft_lab.mpc.aby3 import aggregate, convert, decompose, multiply
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
@@ -210,11 +210,11 @@ WAYS = {
     "of before": lambda link, m: [link.kept],
     "cut": lambda link, m: [m[:-1]],
     "longer": lambda link, m: [m + b"0"],
-    "without a body": lambda link, m: [m[:32]],
+    "without a body": lambda link, m: [m[:48]],
     "nothing": lambda link, m: [b""],
     "another run": lambda link, m: [bytes([m[0] ^ 1]) + m[1:]],
-    "another number": lambda link, m: [m[:16] + struct.pack("<I", 77) + m[20:]],
-    "another length": lambda link, m: [m[:24] + struct.pack("<Q", 1) + m[32:]],
+    "another number": lambda link, m: [m[:32] + struct.pack("<I", 77) + m[36:]],
+    "another length": lambda link, m: [m[:40] + struct.pack("<Q", 1) + m[48:]],
 }
 
 
@@ -242,11 +242,11 @@ def test_an_untouched_run_of_the_same_passes():
     assert torch.equal(opened(answers), torch.arange(-32, 32).clamp(max=0))
 
 
-def test_partners_with_another_version_are_told(monkeypatch):
-    from syft_lab.mpc import party
-
+@pytest.mark.parametrize(("theirs", "words"), [(b"syft-lab mpc 2\0\0", "carol has another version"),
+                                               (party.VERSION + b"torch 1.0".ljust(16, b"\0"), "carol has 'torch 1.0', and alice")])  # fmt: skip
+def test_partners_with_another_version_are_told(theirs, words):
     wired = wires()
     plain = wired[2][0].send
-    wired[2][0].send = lambda head, body: plain(head, memoryview(b"syft-lab mpc 1\0\0" + bytes(body)[len(party.VERSION) :]))
-    with pytest.raises(errors.PartnerError, match="carol has another version"):
+    wired[2][0].send = lambda head, body: plain(head, memoryview(theirs + bytes(body)[len(theirs) :]))
+    with pytest.raises(errors.PartnerError, match=words):
         run(lambda p, x: x, torch.arange(3), wired=wired, timeout=1)

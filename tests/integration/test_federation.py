@@ -13,11 +13,14 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import syft_lab as lab
-from syft_lab import canonical, errors
+from syft_lab import canonical, errors, values
 from syft_lab.analyst.shared import SharedTape
 from syft_lab.identity import Keys
+from syft_lab.kernel import partners
+from syft_lab.kernel.executor.joint import Joint
 from syft_lab.mpc import ring
 from syft_lab.mpc.share import TABLE, Share
+from syft_lab.partnership import Member, Partnership
 from syft_lab.wire import messages as m
 from tests import federations, models, tapes
 from tests.federations import AGES, INCOME, NAMES
@@ -197,11 +200,65 @@ def test_the_same_terms_are_the_same_federation_and_others_are_another(trio, gro
 
 
 def test_an_owner_takes_part_under_its_own_name_and_key_only(trio, group):
-    session = trio.sessions[0]
-    for member in (["hospital-a", Keys.generate().public.signing], ["hospital-x", session.signing]):
+    session, another = trio.sessions[0], Keys.generate().public.signing
+    for member, words in (
+        (["hospital-a", another, session.own_signing], "hospital-a is not in this partnership"),
+        (["hospital-x", session.signing, session.own_signing], "hospital-a is not in this partnership"),
+        (["hospital-a", session.signing, another], "hospital-a knows you by another key"),
+    ):
         terms = {**group.terms.to_json(), "members": [member, *group.terms.to_json()["members"][1:]]}
-        with pytest.raises(errors.UsageError, match="hospital-a is not in this partnership"):
+        with pytest.raises(errors.UsageError, match=words):
             session._ask(m.Propose("ab" * 16, canonical.dumps(terms)), m.Filed)
+
+
+def test_a_federation_is_one_analysts(trio, fresh, tmp_path):
+    """Another analyst neither proposes the terms nor begins a session under their id; nor does the same with other keys."""
+    trio.owners[0].invite("bob", path=tmp_path / "bob.syft")
+    bob = lab.connect(tmp_path / "bob.syft", alias="bob-at-a")
+    with pytest.raises(errors.UsageError, match="knows you by another key"):
+        bob.propose(fresh.terms)
+    tape = SharedTape(fresh, [bob, *trio.sessions[1:]])
+    with pytest.raises(errors.LabError, match="bob-at-a: this owner was never asked into this federation"):
+        tape.begin()
+    bob.close()
+
+
+def test_an_analyst_with_new_keys_asks_again(virtual):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    torch.ones(3).fix_prec().share(three.wait(10))
+    three.close()
+    virtual[1].rotate_keys()
+    with pytest.raises(errors.LabError, match="bob.* for another key of yours than this one: lab.federation"):
+        torch.ones(3).fix_prec().share(three)
+    again = lab.federation(*virtual)
+    assert again.id != three.id
+    approve(virtual)
+    close(torch.ones(3).fix_prec().share(again.wait(10)).get(), torch.ones(3))
+
+
+def test_a_partnership_of_an_earlier_release_is_refused_and_can_be_left(virtual, monkeypatch):
+    """Its terms name no analyst: a request that waits, and one that was accepted."""
+    host = virtual[0].host
+    (analyst,) = [a for a in host._registry.analysts if a.name == virtual[0].analyst]
+    now = Partnership.to_json
+    monkeypatch.setattr(Partnership, "to_json", lambda t: {**now(t), "members": [list(p[:2]) for p in t.members]})
+    terms = Partnership(tuple(Member(o.owner, o.signing, "00" * 32) for o in virtual), "of last year")
+    waiting = host._desk.propose(analyst, "ab" * 16, terms)
+    asked = host.requests.number(waiting.number)
+    assert "of last year" in repr(asked)
+    with pytest.raises(errors.RefusedError, match="another release's, which does not name the analyst's keys"):
+        asked.approve(digest=asked.digest)
+    until = datetime.now(UTC) + timedelta(days=3)
+    host._desk._move(waiting, "joined", {"digest": waiting.digest, "analyst": analyst.name, "by": "owner", "rule": None, "review": True,
+                                         "until": until.isoformat(timespec="seconds"), "datasets": []})  # fmt: skip
+    monkeypatch.undo()
+    with pytest.raises(errors.RefusedError, match="another release's"):
+        host._desk.joined(analyst.name, waiting.digest.removeprefix("sha256:"))
+    host._desk.expire()
+    assert "left" not in asked.state
+    asked.cancel()
+    assert asked.state == "left"
 
 
 def test_terms_that_can_not_be_are_said_before_anybody_is_asked(trio):
@@ -525,6 +582,98 @@ def test_another_plan_at_one_owner_ends_the_run(trio, fresh):
     with pytest.raises((errors.PartnerError, errors.StalePointerError)):
         trio.opened((ages * 3).sum() + value)
     assert plans == [True]
+
+
+def bend(tape, kind, index, how, monkeypatch):
+    """Send one owner another message of this kind than the others."""
+    real = tape.all
+
+    def all(messages, *rest, **more):
+        if isinstance(messages[0], kind):
+            messages = [how(message) if i == index else message for i, message in enumerate(messages)]
+        return real(messages, *rest, **more)
+
+    monkeypatch.setattr(tape, "all", all)
+
+
+def test_two_copies_of_one_share_that_differ_end_the_run_before_they_are_used(trio, fresh, monkeypatch):
+    def other(message):
+        copy = bytearray(bytes(message.payload[0]))
+        copy[4] ^= 1
+        return m.Deal(message.space, 0, message.value, message.shape, message.start, [bytes(copy)])
+
+    torch.ones(3).fix_prec().share(fresh).get()
+    bend(fresh.tape, m.Deal, 2, lambda message: other(message) if message.start else message, monkeypatch)
+    s = torch.ones(3).fix_prec().share(fresh)
+    with pytest.raises(errors.PartnerError, match=r"hospital-[ac] and hospital-[ac] hold different copies of one share"):
+        (s * s).get()
+    with pytest.raises(errors.PartnerError):
+        s.get()
+
+
+def test_a_constant_that_one_owner_was_given_otherwise_ends_the_run(trio, fresh, monkeypatch):
+    s = torch.ones(3).fix_prec().share(fresh)
+    other = torch.tensor([1.0, 2.0, 4.0])
+    bend(
+        fresh.tape,
+        m.Put,
+        1,
+        lambda p: m.Put(p.space, 0, p.value, p.dtype, p.shape, p.start, [bytes(other.numpy())]),
+        monkeypatch,
+    )
+    with pytest.raises(errors.PartnerError, match="was asked something else than this party"):
+        (s * s * torch.tensor([1.0, 2.0, 3.0])).get()
+
+
+@pytest.mark.parametrize("kind", [m.Deal, m.Put])
+def test_a_part_of_a_tensor_in_two_frames_is_one_clear_error(trio, fresh, kind):
+    tape = fresh.tape
+    number = tape.new().number
+    half = bytes(24 if kind is m.Deal else 12)
+    message = m.Deal(tape.space, 0, number, [3], 0, [half, half]) if kind is m.Deal else m.Put(
+        tape.space, 0, number, "float32", [6], 0, [half, half])  # fmt: skip
+    with pytest.raises(errors.WireError, match="a part of a tensor comes as one frame"):
+        tape.ask_all([message] * 3, m.Ran)
+
+
+def test_a_part_that_an_owner_changed_is_found_by_the_analyst_and_two_owners_are_named(virtual, monkeypatch):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    x = virtual[0]["t"].share(three.wait(10))
+    real = Joint.open
+
+    def bent(joint, number):
+        part = bytearray(real(joint, number))
+        part[-8] ^= joint._index == 1
+        return memoryview(part)
+
+    monkeypatch.setattr(Joint, "open", bent)
+    result = x.sum().request(reason="a test")
+    approve(virtual)
+    with pytest.raises(
+        errors.VerificationError, match="alice and bob say different things of a part of this value that both hold"
+    ):
+        result.get(20)
+
+
+def test_parts_as_an_earlier_release_gives_them_are_one_clear_error(virtual, monkeypatch):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    x = virtual[0]["t"].share(three.wait(10))
+    monkeypatch.setattr(partners, "RETURNS", ("value",))
+    monkeypatch.setattr(
+        partners, "_part", lambda data, shape: values.of_tensors({"value": partners.as_array(data[128:], "int64", shape)})
+    )
+    with pytest.raises(errors.VerificationError, match="alice's part of this value has another form.* the same release"):
+        x.sum(0).request(reason="a test")
+
+
+def test_an_owner_reads_of_which_shape_the_value_is(virtual):
+    three = lab.federation(*virtual)
+    approve(virtual)
+    virtual[0]["t"].share(three.wait(10)).sum(0).request(reason="a test")
+    outputs = virtual[1].host.requests[0].mock["outputs"]
+    assert [(o["name"], o["dtype"], o["shape"]) for o in outputs] == [("value", "<i8", [4]), ("vouchers", "<i8", [4, 4])]
 
 
 def test_offers_that_were_changed_on_the_way_are_refused(trio, fresh):

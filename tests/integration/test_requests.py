@@ -584,7 +584,7 @@ def test_a_request_of_a_stopped_owner_says_so(owner, session):
 @pytest.mark.cold
 def test_what_went_wrong_on_the_owners_machine_stays_there(owner, session, monkeypatch):
     monkeypatch.setattr(
-        "syft_lab.kernel.executor.levels.python", lambda: [sys.executable, "-c", "raise SystemExit('/home/ada/secret')"]
+        "syft_lab.kernel.executor.origin.command", lambda *_: [sys.executable, "-c", "raise SystemExit('/home/ada/secret')"]
     )
     asked = session.file(cell())
     request = owner.requests[0]

@@ -356,8 +356,12 @@ def test_the_wide_inbox_shows_what_changed_and_the_plot_what_was_spent(page, ser
         page.keyboard.type("one version is enough")
         page.keyboard.press("Enter")
         second.get_by_text("denied by owner").wait_for()
-        partners = [Member(n, Keys.generate().public.signing) for n in ("a-clinic-with-quite-a-long-name", "bank-c")]
-        session.propose(Partnership((Member("differ", session.signing), *partners), "readmissions over three places"))
+        partners = [
+            Member(n, *(Keys.generate().public.signing for _ in "ab")) for n in ("a-clinic-with-quite-a-long-name", "bank-c")
+        ]
+        session.propose(
+            Partnership((Member("differ", session.signing, session.own_signing), *partners), "readmissions over three places")
+        )
         page.locator("#syft-request-3").click()
         third = page.get_by_role("article", name="request 3")
         third.get_by_text("one alone learns nothing").wait_for()

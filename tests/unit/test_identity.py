@@ -2,6 +2,7 @@
 
 import json
 import os
+import pprint
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.lib.pretty import pretty
 
 from syft_lab.errors import InvitationError, LabError, StateError, UsageError, WireError
 from syft_lab.identity import Invitation, Keys, PublicKeys, Trust, check_name, expiry
@@ -142,3 +144,13 @@ def test_the_trust_file_comes_back_as_it_was(tmp_path):
     os.truncate(tmp_path / "trust.json", 10)
     with pytest.raises(StateError):
         Trust.load(tmp_path)
+
+
+def test_an_invitation_shows_its_secret_to_nobody_who_did_not_ask_for_it(tmp_path):
+    made = invitation(Keys.generate())
+    shown = [repr(made), str(made), f"{made}", pprint.pformat(made), pretty(made), f"{[made]}", repr({"made": made})]
+    assert not [text for text in shown if made.secret in text]
+    assert all("alice" in text for text in shown)
+    made.write(tmp_path / "alice.syft")
+    assert made.secret in (tmp_path / "alice.syft").read_text()
+    assert Invitation.read(tmp_path / "alice.syft") == made

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from syft_lab import canonical
 from syft_lab.errors import LabError, UsageError, VerificationError, WireError
-from syft_lab.identity import Keys
+from syft_lab.identity import Keys, fingerprint
 from syft_lab.partnership import Member, Offer, Partnership, offers, parse, reached
 
 KEYS = [Keys.generate() for _ in range(3)]
 NAMES = ("hospital-a", "hospital-b", "hospital-c")
-MEMBERS = tuple(Member(n, k.public.signing) for n, k in zip(NAMES, KEYS, strict=True))
+ANALYST = [Keys.generate().public.signing for _ in NAMES]  # at each owner another
+MEMBERS = tuple(Member(n, k.public.signing, a) for n, k, a in zip(NAMES, KEYS, ANALYST, strict=True))
 TERMS = Partnership(MEMBERS, "study 12")
 SPACE = "0f" * 16
 CURVE = KEYS[0].public.curve
@@ -27,16 +28,17 @@ def test_terms_come_back_as_they_were_and_their_id_covers_each_of_them():
     assert parse(sent(TERMS)) == TERMS
     others = [
         Partnership(MEMBERS, "study 13"), Partnership(MEMBERS, "study 12", days=31), Partnership(MEMBERS, "study 12", fraction=10),
-        Partnership(MEMBERS[::-1], "study 12"), Partnership((*MEMBERS[:2], Member("hospital-d", MEMBERS[2].signing)), "study 12"),
-        Partnership((*MEMBERS[:2], Member(NAMES[2], Keys.generate().public.signing)), "study 12"),
+        Partnership(MEMBERS[::-1], "study 12"), Partnership((*MEMBERS[:2], MEMBERS[2]._replace(name="hospital-d")), "study 12"),
+        *(Partnership((*MEMBERS[:2], MEMBERS[2]._replace(**{key: Keys.generate().public.signing})), "study 12") for key in
+          ("signing", "analyst")),
     ]  # fmt: skip
-    assert len({TERMS.id, *(o.id for o in others)}) == 7
+    assert len({TERMS.id, *(o.id for o in others)}) == 8
     assert TERMS.digest == f"sha256:{TERMS.id}"
 
 
 def test_an_owner_reads_who_what_for_and_who_must_not_collude():
     text = TERMS.text()
-    assert all(m.name in text and m.fingerprint in text for m in MEMBERS)
+    assert all(m.name in text and m.fingerprint in text and fingerprint(m.analyst) in text for m in MEMBERS)
     assert "any two of these owners together\n#     could open everything" in text
     assert text.isascii()  # what is not would be marked as a deception
     assert max(map(len, text.splitlines())) < 78
@@ -49,8 +51,8 @@ def test_an_owner_reads_who_what_for_and_who_must_not_collude():
     [
         ({"members": MEMBERS[:2]}, "3 different owners"),
         ({"members": (*MEMBERS[:2], MEMBERS[0])}, "3 different owners"),
-        ({"members": (*MEMBERS[:2], Member("other", MEMBERS[0].signing))}, "same key"),
-        ({"members": (*MEMBERS[:2], Member("No Name", MEMBERS[2].signing))}, "an owner's name"),
+        ({"members": (*MEMBERS[:2], MEMBERS[0]._replace(name="other"))}, "same key"),
+        ({"members": (*MEMBERS[:2], MEMBERS[2]._replace(name="No Name"))}, "an owner's name"),
         ({"purpose": " "}, "say what for"),
         ({"purpose": "x" * 2001}, "say what for"),
         ({"days": 0}, "whole days"),
@@ -70,7 +72,8 @@ def test_terms_that_can_not_be_say_why(change, words):
     "found",
     [
         [], {}, {**TERMS.to_json(), "more": 1}, {**TERMS.to_json(), "members": "abc"}, {**TERMS.to_json(), "members": [["a"]] * 3},
-        {**TERMS.to_json(), "members": [["a", "zz"]] * 3}, {**TERMS.to_json(), "members": [[1, "00" * 32]] * 3},
+        {**TERMS.to_json(), "members": [["a", "zz"]] * 3}, {**TERMS.to_json(), "members": [[1, "00" * 32, "00" * 32]] * 3},
+        {**TERMS.to_json(), "members": [["a", "00" * 32, "zz"]] * 3}, {**TERMS.to_json(), "members": [["a", "00" * 32]] * 3},
         {**TERMS.to_json(), "purpose": 7}, {**TERMS.to_json(), "protocol": None},
     ],
 )  # fmt: skip

@@ -97,7 +97,12 @@ SCHEMA = Schema((Column("age", "int", (0, 110)), Column("u", "float"), Column("w
         (Query("mean", op("gt", age, Lit(65))), []),
         (Query("mean", op("clip", Col("u"), Lit(0), Lit(9))), []),
         (Query("count", age), []),
-        (Query("count", None, None, ("b",)), []),
+        (Query("count", None, None, ("b",)), ["no group"]),
+        (Query("sum", op("fill_null", age, Lit(500))), ["beyond 0 to 500, which the bounds (age 0 to 110) allow"]),
+        (Query("mean", op("clip", age, Lit(-5), Lit(200))), ["beyond 0 to 110, which the bounds"]),
+        (Query("mean", op("clip", age, Lit(5), Lit(90))), []),
+        (Query("count", Col("w")), ["values of w than the declared categories count as missing"]),
+        (Query("count", None, op("not", op("is_null", Col("w")))), ["count as missing"]),
     ],
 )
 def test_an_answer_says_what_its_form_leaves_out(query, words):

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Line } from '../protocol.js';
+import { Line, VERSION } from '../protocol.js';
 import { Comm, Kernel, settled } from './kernel.js';
 
 test('a line opens where the kernel has loaded syft_lab, and says what it watches', async () => {
@@ -14,6 +14,19 @@ test('a line opens where the kernel has loaded syft_lab, and says what it watche
   assert.equal(kernel.last.sent.length, 1);
   kernel.last.say({ version: 1 });
   assert.equal(line.state, 'open');
+  line.dispose();
+});
+
+test('where page and kernel speak different versions, it is said which side is old', async () => {
+  const kernel = new Kernel(true);
+  const line = new Line(kernel);
+  await settled();
+  kernel.last.say({ version: VERSION });
+  assert.equal(line.mismatch, '');
+  kernel.last.say({ version: VERSION + 1 });
+  assert.match(line.mismatch, /^JupyterLab's Syft Lab is older .* upgrade syft-lab where JupyterLab runs/);
+  kernel.last.say({ version: VERSION - 1 });
+  assert.match(line.mismatch, /^This kernel's Syft Lab is older .* upgrade syft-lab in the kernel's environment/);
   line.dispose();
 });
 

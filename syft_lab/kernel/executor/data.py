@@ -1,19 +1,23 @@
 """A table or a tensor in a sealed memory file, laid out so that a job uses it in place.
 
 Every column lies as numpy or Arrow hold it in memory, at a multiple of 64 bytes; `layout` (JSON) says where. A job maps
-the file privately: no byte is copied until it is changed, and no change reaches the owner. Columns come under their
+the file privately: no byte is copied until it is changed, and no change reaches the owner. Each job gets an open file of its
+own: a position that two of them shared would carry values from one analyst's code to another's. Columns come under their
 published names: integers as int64 (Int64 where some are missing), floats as float64, booleans as bool (or boolean), text
 as pandas' str.
 """
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from syft_lab.kernel.executor import mapping
 
 ALIGN = 64
 F_ADD_SEALS, ALL_SEALS = 1033, 0xF  # seal, shrink, grow, write
@@ -26,6 +30,15 @@ class Data:
     fd: int
     layout: dict[str, Any]
     size: int
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor with a position of its own, for one job; reading through it leaves no time of access. Raises OSError."""
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Free the memory, once the jobs that map it are gone."""
@@ -117,8 +130,11 @@ def pack_tensor(tensor: Any) -> Data:
 
 
 def unpack(fd: int, layout: dict[str, Any]) -> Any:
-    """The DataFrame or tensor in a file that `pack_table` or `pack_tensor` made; in place, and private to this process."""
-    memory = mmap.mmap(fd, layout["size"], flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    """The DataFrame or tensor in a file that `pack_table` or `pack_tensor` made; in place, and private to this process.
+
+    ``fd`` can be closed then.
+    """
+    memory = mapping.private(fd, layout["size"])
     if layout["kind"] == "tensor":
         import torch
 
@@ -131,7 +147,7 @@ def unpack(fd: int, layout: dict[str, Any]) -> Any:
     return pd.DataFrame(made, copy=False)
 
 
-def _series(memory: mmap.mmap, column: dict[str, Any], rows: int) -> Any:
+def _series(memory: memoryview, column: dict[str, Any], rows: int) -> Any:
     import pandas as pd
 
     if column["as"] == "text":

@@ -3,8 +3,8 @@
 Order: close files → session and death signal → limits → drop capabilities → no_new_privs → Landlock → seccomp. Each
 step raises OSError if the system refuses it, and the job then ends: there is no weaker way on. Linux only.
 
-Sources: landlock(7), seccomp(2), prctl(2); the filter is built by libseccomp. Numbers of Landlock's system calls are
-the same on all architectures.
+Sources: landlock(7), prctl(2); `calls` has the filter of seccomp. Numbers of Landlock's system calls are the same on all
+architectures.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import resource
 import signal
 import stat
 import struct
-import sys
 import sysconfig
 from collections.abc import Iterable
+
+from syft_lab.kernel.executor import calls, origin
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -31,28 +32,6 @@ READ_FILE, READ_DIR, EXECUTE = 1 << 2, 1 << 3, 1 << 0
 # How many kinds of access to files each version of Landlock knows; what it does not know it can't deny.
 FS_KINDS = {1: 13, 2: 14, 3: 15, 4: 15}
 FS_KINDS_NEWEST = 16
-
-# What numerical Python needs, found by running it: memory, time, threads, and files already open.
-PLAIN = (
-    "read write close fstat lseek mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending "
-    "rt_sigtimedwait pread64 pwrite64 readv writev preadv pwritev select pselect6 poll ppoll sched_yield mremap "
-    "mincore madvise dup dup2 dup3 nanosleep clock_nanosleep getitimer setitimer alarm pause getpid gettid getppid "
-    "getuid getgid geteuid getegid getgroups getpgrp getpgid getsid exit exit_group uname fcntl getcwd gettimeofday "
-    "time clock_gettime clock_getres getrlimit getrusage sysinfo times sigaltstack getpriority sched_getparam "
-    "sched_getscheduler sched_get_priority_max sched_get_priority_min arch_prctl futex futex_waitv sched_getaffinity "
-    "sched_setaffinity set_tid_address set_robust_list get_robust_list restart_syscall epoll_create epoll_create1 "
-    "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 get_mempolicy getcpu getrandom membarrier rseq mseal"
-).split()
-# System calls that take a path. Under Landlock they reach what its rules allow; at L1 there are none.
-PATHS = (
-    "open openat openat2 stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents "
-    "getdents64 statfs fstatfs"
-).split()
-IOCTLS = (0x5401, 0x5451, 0x5450, 0x541B, 0x5421, 0x5413)  # TCGETS FIOCLEX FIONCLEX FIONREAD FIONBIO TIOCGWINSZ
-PRCTLS = (15, 16, 0x53564D41, 3)  # PR_SET_NAME PR_GET_NAME PR_SET_VMA PR_GET_DUMPABLE
-MAP_TYPE, MAP_PRIVATE = 0x0F, 0x02
-CLONE_VM, CLONE_THREAD = 0x100, 0x10000
-CLONE_NAMESPACES = 0x7E020000 | 0x80
 
 
 def _prctl(option: int, *values: int) -> int:
@@ -70,10 +49,10 @@ def landlock_version() -> int:
 
 
 def readable_paths() -> list[str]:
-    """What Python needs to import: the standard library, installed packages, shared libraries, time zones."""
+    """What Python needs to import: the standard library, installed packages and this one, shared libraries, time zones."""
     paths = sysconfig.get_paths()
     found = {paths[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
-    found |= {p for p in sys.path if p.endswith(("site-packages", "dist-packages"))}
+    found |= {str(origin.package()), *origin.packages()}
     found |= {"/usr/lib", "/lib", "/usr/lib64", "/lib64", "/usr/share/zoneinfo", "/etc/localtime", "/etc/ld.so.cache",
               "/dev/null", "/dev/zero", "/dev/urandom", "/sys/devices/system/cpu", "/sys/devices/system/node"}  # fmt: skip
     return sorted({os.path.realpath(p) for p in found if os.path.exists(p)})
@@ -110,35 +89,6 @@ def _check(result: int, what: str) -> None:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), what)
-
-
-def seccomp(paths: bool, more: Iterable[str] = ()) -> None:
-    """Refuse every system call but those of numerical Python; ``paths``: whether some may name a file. ``more`` are allowed."""
-    import pyseccomp as sc
-
-    refuse = sc.SyscallFilter(sc.ERRNO(errno.EPERM))
-    refuse.set_attr(sc.Attr.ACT_BADARCH, sc.KILL_PROCESS)
-    with contextlib.suppress(OSError):  # before libseccomp 2.5 filters are lists: correct, a little slower
-        refuse.set_attr(sc.Attr.CTL_OPTIMIZE, 2)  # a binary tree, for computations that call futex a million times
-    for name in (*PLAIN, *more, *(PATHS if paths else ())):
-        if sc.resolve_syscall(sc.system_arch(), name) >= 0:  # negative: not on this architecture
-            refuse.add_rule(sc.ALLOW, name)
-    refuse.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")  # its flags can't be read by a filter; libc falls back to clone
-    # Threads only: CLONE_VM and CLONE_THREAD set, and no namespace.
-    mask = CLONE_NAMESPACES | CLONE_VM | CLONE_THREAD
-    refuse.add_rule(sc.ALLOW, "clone", sc.Arg(0, sc.MASKED_EQ, mask, CLONE_VM | CLONE_THREAD))
-    # Shared anonymous memory escapes RLIMIT_DATA, so memory is private.
-    refuse.add_rule(sc.ALLOW, "mmap", sc.Arg(3, sc.MASKED_EQ, MAP_TYPE, MAP_PRIVATE))
-    for request in IOCTLS:
-        refuse.add_rule(sc.ALLOW, "ioctl", sc.Arg(1, sc.EQ, request))
-    for option in PRCTLS:
-        refuse.add_rule(sc.ALLOW, "prctl", sc.Arg(0, sc.EQ, option))
-    own = os.getpid()
-    for who in (0, own):
-        # Reading limits only: the third argument is the new limit.
-        refuse.add_rule(sc.ALLOW, "prlimit64", sc.Arg(0, sc.EQ, who), sc.Arg(2, sc.EQ, 0))
-    refuse.add_rule(sc.ALLOW, "tgkill", sc.Arg(0, sc.EQ, own))
-    refuse.load()
 
 
 def limits(cpu: int, memory: int, data: int, files: int = 64) -> None:
@@ -208,18 +158,11 @@ def enter(level: str, cpu: int, memory: int, data: int, readable: Iterable[str])
     drop_capabilities()
     if level in ("L2", "L3"):
         landlock(readable)
-        seccomp(paths=True)
+        calls.seccomp(paths=True)
     elif level == "L1":
-        seccomp(paths=False)
+        calls.seccomp(paths=False)
     else:
         raise OSError(errno.ENOTSUP, f"there is no isolation {level}")
-
-
-# What a child that runs plans needs to hear from its kernel; and what a party needs to talk to its partners (libzmq's threads
-# begin with setting their scheduler, to what it is).
-FRAMES = ("recvmsg", "recvfrom", "sendto", "sendmsg")
-SOCKETS = ("socket", "bind", "listen", "accept", "accept4", "connect", "getsockname", "getpeername", "getsockopt", "setsockopt",
-           "shutdown", "socketpair", "sched_setscheduler")  # fmt: skip
 
 
 def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bool, network: bool = False) -> None:
@@ -235,4 +178,4 @@ def enter_for_plans(level: str, memory: int, readable: Iterable[str], device: bo
     if level in ("L2", "L3"):
         landlock(readable, network)
     if level != "L0":
-        seccomp(level != "L1", (*FRAMES, *(SOCKETS if network else ())))
+        calls.seccomp(level != "L1", calls.FRAMES, network)

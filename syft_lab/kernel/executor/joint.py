@@ -2,15 +2,17 @@
 
     gather (a key, ports) → meet (the partners' keys) → join (links, fresh masks) → enter, deal, put → plans → open
 
-All that the parties are asked is hashed into the name that their messages carry (`Party.turn`): an analyst who asks one
-of them something else ends the run, before anything is opened. What an owner opens is its part of the value, masked anew
-so that all three parts are needed: one owner who keeps its part back keeps the value closed.
+All that the parties are asked is hashed into the name that their messages carry, and that their masks are made of
+(`Party.turn`): an analyst who asks one of them something else ends the run, before anything is opened, and no mask is used
+twice. What an owner opens is its part of the value (`aby3.vouch`): all three are needed, so one owner who keeps its part back
+keeps the value closed, and each is vouched for by two.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,9 +34,9 @@ from syft_lab.kernel.executor.provenance import Made
 from syft_lab.kernel.executor.runner import Held, Partial, Quota, Runner
 from syft_lab.labels import PUBLIC, Label
 from syft_lab.mpc import party, sharing, tensor  # noqa: F401 - the rules
-from syft_lab.mpc.aby3.input import enter
-from syft_lab.mpc.aby3.multiply import mask
+from syft_lab.mpc.aby3.input import agree, enter
 from syft_lab.mpc.aby3.shares import Shared
+from syft_lab.mpc.aby3.vouch import give
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.links import Mesh
 from syft_lab.mpc.share import Share, check
@@ -55,6 +57,7 @@ class Joint(Runner):
         self._fixed: Fixed | None = None
         self._addresses: dict[int, str] = {}
         self._stories: list[tuple[Made, str]] = []  # how this owner's own values came to be
+        self._compare: list[Callable[[], None]] = []  # of shares that came in, and were not used yet
 
     # Coming together
 
@@ -98,6 +101,11 @@ class Joint(Runner):
     def _turn(self, *what: Any) -> None:
         self.fixed.party.turn(canonical.dumps(list(what)))
 
+    def _agreed(self) -> None:
+        """Look at what the partners hold of shares that came in, before any of them is used; raises PartnerError."""
+        while self._compare:
+            self._compare.pop(0)()
+
     # What comes in
 
     def enter(
@@ -117,6 +125,7 @@ class Joint(Runner):
                 whole, why = torch.zeros(tuple(shape), dtype=torch.int64, device=self.device), f"it was not shared: {error}"
         self._room(2 * 8 * math.prod(shape))
         shared = enter(fixed.party, owner, whole, shape)
+        self._compare.append(agree(fixed.party, shared))
         made = Made(f"shared by {source} {list(shape)}")
         if story:
             self._stories.append((made, story))
@@ -138,14 +147,16 @@ class Joint(Runner):
             self._turn("deal", number, list(shape))
             flat = torch.from_numpy(found.memory).view(torch.int64) if size else torch.empty(0, dtype=torch.int64)
             words = flat.reshape(2, *shape).to(self.device)
-            self._share(number, Shared(words[0], words[1]), PUBLIC, Made(f"shared by the analyst {list(shape)}"), "")
+            shared = Shared(words[0], words[1])
+            self._compare.append(agree(self.fixed.party, shared))
+            self._share(number, shared, PUBLIC, Made(f"shared by the analyst {list(shape)}"), "")
 
     def put(self, number: int, dtype: str, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
         """Take in a part of a tensor that all parties may know."""
+        whole = self._partial(number, dtype, shape, start).memory
         super().put(number, dtype, shape, start, data)
         if number in self.space.held:
-            held = self.space.held[number]
-            self._turn("put", number, held.made.text)
+            self._turn("put", number, dtype, list(shape), hashlib.sha256(whole.data).hexdigest())
 
     def _share(self, number: int, shared: Shared, label: Label, made: Made, why: str) -> None:
         if type(number) is not int or number in self.space.held:
@@ -158,6 +169,7 @@ class Joint(Runner):
 
     def run(self, found: Plan, run: Mapping[str, Any], digest: str, keep: bool = False) -> dict[str, Any]:
         """Run a plan, as all parties do now."""
+        self._agreed()
         self._turn("run", found.digest, *(run[k] for k in ("inputs", "outputs", "free", "seeds")))
         return super().run(found, run, digest, keep)
 
@@ -182,16 +194,19 @@ class Joint(Runner):
         why = next((values[n].why for n in step.reads if values[n].why), "")
         if any(values[n].tensor is None for n in step.reads):
             raise FailedError(why)
+        before = self.fixed.party.steps
         try:
             seed = None if step.seed is None else seeds[step.seed]
             found = kind.call(*step.arguments(lambda n: values[n].tensor), seed)
         except LabError:  # alike at all parties, or a partner's end
             raise
-        except MemoryError:
+        except (MemoryError, torch.OutOfMemoryError):
             raise self._ended("the owner's machine has not enough memory for this plan") from None
         except torch.AcceleratorError:  # no operation on that GPU works in this process any more
             raise self._ended("the owner's GPU failed") from None
         except Exception as error:
+            if self.fixed.party.steps != before:  # in the middle of a protocol: the partners may be further
+                raise self._ended(f"{kind.op} failed in the middle of a protocol, {type(error).__name__}") from None
             said = str(error).splitlines() or [type(error).__name__]
             raise FailedError(f"{kind.op} failed: {said[0][:300]}") from None
         for i, (number, spec) in enumerate(zip(step.outs, kind.outs, strict=True)):
@@ -254,34 +269,43 @@ class Joint(Runner):
             raise PrivateValueError("this value is of owners' data: x.request(reason=…) asks all of them to open it")
         if not isinstance(held.tensor, Share):
             return super().fetch(number, start, length)
+        self._settle(number, held.tensor)
         if start == 0 or self._flat is None or self._flat[0] is not held:
             self._flat = held, as_bytes(held.tensor.shared.own.cpu())
         part = self._flat[1][start : start + length]
         return memoryview(part.numpy())
 
+    def _settle(self, number: int, share: Share) -> None:
+        """Do what was put off of a value that is fetched: in a turn of its own, for the parties send each other messages."""
+        self._agreed()
+        if share.put_off:
+            self._turn("fetch", number)
+            share.settle()
+
     def open(self, number: int) -> memoryview:
-        """The part of a value that this party has, as int64, masked so that all are needed; empty where an input was lost.
+        """The part of a value that this party gives (`aby3.vouch`), as bytes; empty where an input was lost.
 
         Raises PartnerError where the parties were not all asked the same.
         """
         held = self._get(number)
         if not isinstance(held.tensor, Share):
             raise UsageError("this value is public, and the same at all owners")
+        self._agreed()
         self._turn("open", number)
         fixed = self.fixed
-        part = mask(fixed.party, held.tensor.shared.own)
+        part = give(fixed.party, held.tensor.shared)
         for other in fixed.party.links:
             fixed.party.send(other, torch.zeros(1, dtype=torch.uint8))
         for other in fixed.party.links:
             fixed.party.receive(other, (1,), torch.uint8)
-        return memoryview(b"" if held.why else as_bytes(part.cpu()).numpy())
+        return memoryview(b"" if held.why else part.to_bytes())
 
-    def hand(self, owner: int, to: int, size: int, data: memoryview | None) -> memoryview:
+    def hand(self, owner: int, to: int, size: int, what: Sequence[Any], data: memoryview | None) -> memoryview:
         """Bytes that one owner hands to another over their link; the third sees nothing of them. Gives them at the other.
 
-        They begin with a 1, or a 0 where there is nothing to be had.
+        They begin with a 1, or a 0 where there is nothing to be had. ``what`` they are (dtype, shape), all must be told alike.
         """
-        self._turn("hand", owner, to, size)
+        self._turn("hand", owner, to, size, list(what))
         party = self.fixed.party
         if data is not None and party.index == owner:
             party.send(to, torch.frombuffer(bytearray(data), dtype=torch.uint8))

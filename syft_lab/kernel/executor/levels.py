@@ -20,7 +20,9 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+
+from syft_lab.kernel.executor import origin
+from syft_lab.printable import printed
 
 NAMES = ("L3", "L2", "L1", "L0")
 MEANING = {
@@ -50,6 +52,7 @@ class Level:
         """What analysts and receipts are told: nothing about the machine."""
         return f"{self.name}, {MEANING[self.name]}"
 
+    @printed
     def __str__(self) -> str:
         notes = [*([self.why] if self.why else []), *([GPU] if self.name != "L0" and has_gpu() else [])]
         return self.label + (f" ({'; '.join(notes)})" if notes else "")
@@ -87,7 +90,7 @@ def _missing(name: str) -> str:
 
 def _try(level: Level) -> str:
     """Why the level does not hold; empty if it does."""
-    command = [*level.prefix, *python(), "-m", "syft_lab.kernel.executor.levels", level.name]
+    command = [*level.prefix, *origin.command("syft_lab.kernel.executor.levels", level.name)]
     try:
         done = subprocess.run(command, env=environment(), capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -96,11 +99,6 @@ def _try(level: Level) -> str:
         return ""
     said = (done.stdout or done.stderr).decode("utf-8", "replace").strip().splitlines()
     return f"{level.name} does not hold here: {said[-1][:200] if said else f'exit code {done.returncode}'}"
-
-
-def python() -> list[str]:
-    """Our Python, alone: no user's environment, no current folder, no written bytecode."""
-    return [sys.executable, "-I", "-B"]
 
 
 def environment() -> dict[str, str]:
@@ -119,8 +117,7 @@ def environment() -> dict[str, str]:
 
 def _bubblewrap() -> list[str]:
     """Own namespaces, and of the file system only what Python needs, read-only."""
-    package = str(Path(__file__).resolve().parents[2])
-    paths = {sys.prefix, sys.base_prefix, os.path.realpath(sys.executable), package}
+    paths = {sys.prefix, sys.base_prefix, os.path.realpath(sys.executable), str(origin.package()), *origin.packages()}
     paths |= {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
     outside = sorted(p for p in {os.path.realpath(p) for p in paths} | {os.path.abspath(p) for p in paths} if _outside(p))
     binds = [part for p in outside for part in ("--ro-bind", p, p)]
@@ -141,6 +138,7 @@ def _outside(path: str) -> bool:
 
 def _climb(name: str) -> list[str]:
     """Put up the walls of ``name`` in this process, and give what still works that should not."""
+    import fcntl
     import socket
 
     import pyseccomp  # noqa: F401 - needs files to find its library
@@ -156,6 +154,9 @@ def _climb(name: str) -> list[str]:
         "fork": os.fork,
         "signal another process": lambda: os.kill(os.getppid(), 0),
         "make a memory file": lambda: os.memfd_create("x"),
+        "have a file signal another process": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid()),
+        "ask about another process": lambda: os.getsid(os.getppid()),
+        "move another process": lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
     }
     works = []
     for what, attempt in attempts.items():

@@ -134,7 +134,8 @@ def _open(runner: Any, facts: Mapping[str, Any], _: Frames, __: Any) -> tuple[An
 
 
 def _hand(runner: Any, facts: Mapping[str, Any], frames: Frames, _: Any) -> tuple[Any, Frames]:
-    return None, [runner.hand(facts["owner"], facts["to"], facts["size"], memoryview(frames[0]) if frames else None)]
+    data = memoryview(frames[0]) if frames else None
+    return None, [runner.hand(facts["owner"], facts["to"], facts["size"], facts["what"], data)]
 
 
 Command = Callable[[Any, Mapping[str, Any], Frames, Any], tuple[Any, Frames]]
@@ -179,9 +180,11 @@ class Here:
     def call(self, do: str, facts: Mapping[str, Any], frames: Frames = (), data: Data | None = None) -> tuple[Any, Frames]:
         """See `Host`."""
         with self._lock:
-            return answer(
-                self._runner, do, facts, frames, None if data is None else matrix(os.dup(data.fd), data.layout, facts)
-            )
+            if data is None:
+                return answer(self._runner, do, facts, frames)
+            with data.opened() as fd:
+                tensor = matrix(fd, data.layout, facts)
+            return answer(self._runner, do, facts, frames, tensor)
 
     def close(self) -> None:
         """See `Host`. What runs just now is let finish first: another thread must not take its sockets away."""
@@ -216,7 +219,8 @@ class Child:
             if self._gone:
                 raise StalePointerError(self._gone)
             try:
-                pipe.send(self._sock, [do, dict(facts)], frames, () if data is None else (data.fd,))
+                with contextlib.nullcontext() if data is None else data.opened() as fd:
+                    pipe.send(self._sock, [do, dict(facts)], frames, () if fd is None else (fd,))
                 (kind, found), out, _ = pipe.receive(self._sock, 0, lambda _, size: self._buffers.take(size))
             except TimeoutError:
                 self._end(f"a plan took longer than {self._seconds:g} s")
@@ -274,10 +278,7 @@ def matrix(fd: int, layout: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
     """The published tensor in a file, or the columns of a table side by side; missing numbers are NaN."""
     import torch
 
-    try:
-        found = unpack(fd, dict(layout))
-    finally:
-        os.close(fd)
+    found = unpack(fd, dict(layout))
     if layout["kind"] == "tensor":
         return found
     made = [torch.from_numpy(found[c].to_numpy(dtype="float32", na_value=float("nan")).copy()) for c in facts["columns"]]
@@ -338,7 +339,11 @@ def serve(sock: socket.socket, spec: Mapping[str, Any]) -> int:
         try:
             if runner is None:
                 raise broken
-            tensor = matrix(fds[0], facts["layout"], facts) if fds else None
+            try:
+                tensor = matrix(fds[0], facts["layout"], facts) if fds else None
+            finally:
+                for fd in fds:
+                    os.close(fd)
             found, out = answer(runner, do, facts, frames, tensor)
             reply = ("ok", found)
         except LabError as error:

@@ -24,7 +24,7 @@ from typing import Any
 from syft_lab import canonical, state, values
 from syft_lab.cell import NO_RESULT, RAISED
 from syft_lab.errors import StateError, UsageError, WireError
-from syft_lab.kernel.executor import READY, levels
+from syft_lab.kernel.executor import READY, levels, origin
 from syft_lab.kernel.executor.data import Data, sealed
 from syft_lab.kernel.executor.plans import Child
 
@@ -86,6 +86,7 @@ class Executor:
 
     def __init__(self, level: levels.Level) -> None:
         self.level = level
+        self._code = origin.digest()
         self._boot = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,28 +141,28 @@ class Executor:
                 return self._control
             self._end()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command = [*self.level.prefix, *levels.python(), "-m", "syft_lab.kernel.executor.zygote", str(theirs.fileno())]
+            command = [*self.level.prefix, *origin.command("syft_lab.kernel.executor.zygote", str(theirs.fileno()))]
             with tempfile.TemporaryFile() as said:
                 self._process = subprocess.Popen(  # noqa: S603
                     command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
-                    env=levels.environment(), start_new_session=True,
+                    env=levels.environment(), start_new_session=True, cwd="/",
                 )  # fmt: skip
                 theirs.close()
                 ours.settimeout(BOOT_SECONDS)
                 self._booting = ours
                 try:
-                    up = b"" if self._stopped else ours.recv(16)
+                    up = b"" if self._stopped else ours.recv(128)
                 except TimeoutError:
                     up = b""
                 finally:
                     self._booting = None
-                if up != b"up":
+                if up != b"up " + self._code.encode():
                     ours.close()
                     self._process.kill()
                     self._process.wait(5)
                     said.seek(0)
                     last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
-                    raise StateError(f"the fork server for approved code did not start: {last[0][:300]}")
+                    raise StateError(OTHER_CODE if up else f"the fork server for approved code did not start: {last[0][:300]}")
             self._control = ours
             return ours
 
@@ -276,7 +277,9 @@ class _Watch:
             "limits": asdict(job.limits), "watch": job.watch, "data": [[n, d.layout] for n, d in job.data.items()],
         }  # fmt: skip
         try:
-            ours, self.out_fd, self.log_fd = _post(control, spec, [d.fd for d in job.data.values()])
+            with contextlib.ExitStack() as opened:
+                files = [opened.enter_context(d.opened()) for d in job.data.values()]
+                ours, self.out_fd, self.log_fd = _post(control, spec, files)
         except OSError:
             self.why = LOST
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -402,6 +405,10 @@ class _Watch:
         return Outcome(why, b"" if why else blob, log, error, touched, seconds, self.ready, peak)
 
 
+OTHER_CODE = (
+    "the fork server for approved code found other code of Syft Lab than this kernel runs: the package was changed since the "
+    "kernel began. Nothing was run; restart the kernel"
+)
 LOST = "the process that runs code was lost"
 _SIGNALS: Mapping[int, str] = {
     signal.SIGXCPU: "it took more CPU time than it may",

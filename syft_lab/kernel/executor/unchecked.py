@@ -38,8 +38,8 @@ def sizes(name: str, given: Given) -> None:
         raise ValueError(f"{name} of whole numbers: they have no gradient")  # and a divisor would be cut to 0, which traps
     if name in _AXES and not all(0 <= d < len(_shape(given, "self")) for d in given["dim"]):
         raise ValueError(f"{name} takes axes that are counted from the front, from 0 on")
-    for argument, most in _CHOICES.get(name, {}).items():
-        if not 0 <= given[argument] <= most:
+    for argument, most in {**_MODES, **_CHOICES.get(name, {})}.items():
+        if type(given.get(argument)) is int and not 0 <= given[argument] <= most:
             raise ValueError(f"{name} has {argument} 0 to {most}, not {given[argument]}")
     rule = _SIZES.get(name)
     if rule is not None:
@@ -182,6 +182,7 @@ _FULL = frozenset(
 )
 _AXES = frozenset(("_fft_c2c", "_fft_r2c", "_fft_c2r"))  # written to in a list of sizes as they are
 # Numbers that stand for a way to compute, for which there is code up to so much; for others results stay as memory was.
+_MODES: Mapping[str, int] = {"reduction": 2, "normalization": 2, "compute_mode": 2}
 _CHOICES: Mapping[str, Mapping[str, int]] = {
     **{f"grid_sampler_2d{end}": {"interpolation_mode": 2, "padding_mode": 2} for end in ("", "_backward")},
     **{f"grid_sampler_3d{end}": {"interpolation_mode": 1, "padding_mode": 2} for end in ("", "_backward")},

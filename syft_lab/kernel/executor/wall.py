@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from syft_lab.errors import FailedError, LabError, PrivateValueError, StalePointerError, from_code
-from syft_lab.kernel.executor import pipe, plans
+from syft_lab.kernel.executor import origin, pipe, plans
 from syft_lab.kernel.executor.data import Data
 from syft_lab.kernel.executor.plans import Frames, Host
 
@@ -95,7 +95,7 @@ class Apart:
     def __init__(self) -> None:
         self._sock, theirs = socket.socketpair()
         self._sock.settimeout(BOOT_SECONDS + TRY_SECONDS)
-        command = [sys.executable, "-m", "syft_lab.kernel.executor.wall", str(theirs.fileno())]
+        command = origin.command("syft_lab.kernel.executor.wall", str(theirs.fileno()))
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
 

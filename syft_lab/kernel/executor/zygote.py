@@ -1,9 +1,9 @@
 """The warm fork server: imports what cells use, once, and forks a locked-down child for each job.
 
-Run as ``python -I -B -m syft_lab.kernel.executor.zygote FD``, by exec and with a clean environment, so that it never
-held a key or a row of the owner. It has one thread, so that forking is safe. It ends when the control socket does, and
-its jobs end with it. A job arrives as one packet with the files [job, out, log, spec, data…]; on the socket ``job`` the
-server answers with a pidfd, and when the child is gone, with how it ended.
+Run by `origin.command` with the number of its control socket, by exec and with a clean environment, so that it never held
+a key or a row of the owner. It says by a digest which code of Syft Lab it runs. It has one thread, so that forking is safe. It
+ends when the control socket does, and its jobs end with it. A job arrives as one packet with the files [job, out, log, spec,
+data…]; on the socket ``job`` the server answers with a pidfd, and when the child is gone, with how it ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import traceback
 import warnings
 from typing import Any
 
-from syft_lab.kernel.executor import guard
+from syft_lab.kernel.executor import guard, mapping, origin
 from syft_lab.kernel.executor.job import child
 
 NICE = 5  # the owner's kernel comes first
@@ -85,11 +85,12 @@ def serve(control: socket.socket) -> None:
     running = len(os.listdir("/proc/self/task"))
     if running != 1:
         raise SystemExit(f"the fork server has {running} threads; a fork would not be safe")
+    mapping.unshare()
     readable = [*guard.readable_paths(), "/proc/cpuinfo", "/proc/meminfo"]
     readable = [p for p in readable if os.path.exists(p)]
     gc.collect()
     gc.freeze()
-    control.send(b"up")
+    control.send(b"up " + origin.digest().encode())
     jobs: dict[int, tuple[int, socket.socket]] = {}
     while True:
         ready, _, _ = select.select([control.fileno(), *jobs], [], [])

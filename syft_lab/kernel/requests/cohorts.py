@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from syft_lab import state
 from syft_lab.cell import Cell
 from syft_lab.kernel.catalogue import Dataset
 from syft_lab.kernel.requests.rows import OPEN, Row, Rows
@@ -28,7 +29,7 @@ class Cohorts:
     def __init__(self, desk: Rows, store: Store, folder: Path) -> None:
         self._desk, self._store, self._folder = desk, store, folder
         self._known: dict[str, list[dict[str, Any]]] = {}
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.make_private(folder)
 
     def look(self, row: Row, cell: Cell, datasets: list[Dataset]) -> list[dict[str, Any]]:
         """For each dataset that a request reads: how many people, and which earlier requests differ by a few."""
@@ -41,7 +42,8 @@ class Cohorts:
         by_row = dataset.unit == "row" or self._store.people(dataset.meta["file"]) is None
         about = f"{dataset.name} v{dataset.version}" if by_row else dataset.population
         if cell.filtered:
-            np.save(self._folder / f"{row.request}-{i}.npy", chosen)
+            with state.writing(self._folder / f"{row.request}-{i}.npy") as out:
+                np.save(out, chosen)
         found: dict[str, Any] = {"dataset": dataset.name, "about": about, "unit": "rows" if by_row else "people",
                                  "count": int(chosen.size), "all": int(everybody.size), "index": i,
                                  "filtered": cell.use[i].filter is not None,

@@ -169,8 +169,7 @@ class Desk(Rows):
             analyst, f"sha256:{federation}",
         )  # fmt: skip
         row = Row(*found[0]) if found else None
-        terms = None if row is None else self.partnership(row)
-        if row is None or terms is None:
+        if row is None or not self.proposes(row):
             raise RefusedError("this owner was never asked into this federation: lab.federation(a, b, c) asks")
         if row.state != "joined":
             what = {"left": "left the federation", "expired": "let the partnership end, its time is over",
@@ -179,8 +178,12 @@ class Desk(Rows):
             raise RefusedError(f"this owner {said}{f' ({row.why})' if row.why else ''}")
         body = self._journal.entry(row.moved).body
         if datetime.fromisoformat(body["until"]) <= self._journal.now():
-            self._move(row, "expired", {"why": f"it held for {terms.days} days"}, quietly=True)
+            days = self.terms(row)["partnership"]["days"]
+            self._move(row, "expired", {"why": f"it held for {days} days"}, quietly=True)
             raise RefusedError("this owner let the partnership end, its time is over: lab.federation(a, b, c) asks again")
+        terms = self.partnership(row)
+        if terms is None:
+            raise RefusedError("this owner was never asked into this federation: lab.federation(a, b, c) asks")
         return row, terms, body
 
     def decide(self, request: str) -> None:
@@ -189,7 +192,7 @@ class Desk(Rows):
         A rule allows what is filed after it was made: what waited already waits for a person.
         """
         row = self.row(request)
-        if row.state not in UNDECIDED or "partnership" in self.terms(row):  # about partners a person decides
+        if row.state not in UNDECIDED or self.proposes(row):  # about partners a person decides
             return
 
         def decision() -> policy.Decision:
@@ -234,7 +237,10 @@ class Desk(Rows):
         row = self._own(request, analyst)
         if not isinstance(text, str) or not text.strip() or len(text) > MAX_WHY:
             raise UsageError(f"a comment is a text of 1 to {MAX_WHY} characters")
-        if len(self.comments(row)) >= MAX_COMMENTS:
+        said = self.comments(row)
+        if said and (said[-1]["by"], said[-1]["text"]) == (by, text.strip()):
+            return row  # it came twice, as after a broken connection
+        if len(said) >= MAX_COMMENTS:
             raise BusyError(f"request {row.number} has {MAX_COMMENTS} comments; talk about the rest elsewhere")
         self._journal.append("commented", {"request": request, "by": by, "text": text.strip()})
         self._changed(request)

@@ -18,6 +18,7 @@ from syft_lab.kernel.requests.desk import Desk
 from syft_lab.kernel.requests.rows import OPEN, UNDECIDED, Row
 from syft_lab.kernel.requests.runs import PEOPLE, Runs
 from syft_lab.kernel.roles import OWNER, RIGHTS
+from syft_lab.printable import printed
 from syft_lab.widgets.cards import visible
 
 STATES = {
@@ -147,7 +148,7 @@ class Request:
     @property
     def cost(self) -> str:
         """What its release costs: no ε, for nothing bounds what an exact value tells."""
-        if self._desk.partnership(self._row) is not None:
+        if self._desk.proposes(self._row):
             return "nothing leaves by accepting it: each value that is opened is a request of its own"
         return "exact: no differential privacy, no ε; you look at the result before it leaves"
 
@@ -291,6 +292,7 @@ class Request:
         ]
         return Card(f"Request {said['number']}: {said['says']}", [(k, v) for k, v in pairs if v])
 
+    @printed
     def __repr__(self) -> str:
         return repr(self._card())
 
@@ -448,6 +450,7 @@ class Requests(Sequence[Request]):
         """The request with this number, or id."""
         return Request(self._desk, self._runs, self._desk.find(number).request)
 
+    @printed
     def __repr__(self) -> str:
         lines = [
             f"{r.number:>4}  {r.state:<12} {r.analyst:<16} {', '.join(r.datasets)} → {', '.join(r.outputs)}"

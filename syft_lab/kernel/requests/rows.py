@@ -13,7 +13,7 @@ from typing import Any
 
 from syft_lab import canonical
 from syft_lab.cell import Cell, use_from_json
-from syft_lab.errors import FailedError, UsageError
+from syft_lab.errors import FailedError, RefusedError, UsageError, WireError
 from syft_lab.kernel import policy
 from syft_lab.kernel.journal import Entry, Journal
 from syft_lab.kernel.outputs import Observed
@@ -149,9 +149,17 @@ class Rows:
         return f"{row.state} by {body['by']}" if "by" in body else row.state
 
     def partnership(self, row: Row) -> Partnership | None:
-        """The terms of a partnership; None for a request about code or a value."""
+        """The terms of a partnership; None for a request about code or a value. Raises RefusedError for an old one's."""
         said = self.terms(row).get("partnership")
-        return None if said is None else parse_partnership(canonical.dumps(said))
+        try:
+            return None if said is None else parse_partnership(canonical.dumps(said))
+        except (WireError, UsageError):
+            raise RefusedError(f"the terms of request {row.number} are another release's, which does not name the analyst's "
+                               "keys, so nothing goes on under them: lab.federation(a, b, c) asks again") from None  # fmt: skip
+
+    def proposes(self, row: Row) -> bool:
+        """Whether it is about a partnership."""
+        return "partnership" in self.terms(row)
 
     def case(self, row: Row) -> policy.Case:
         """What a policy is asked about a request, as of when it was filed."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from syft_lab import state
 
 SALT = 32
 
@@ -18,7 +19,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state.make_private(folder)
 
     def keep(self, request: str, salt: bytes, blob: bytes) -> None:
         """Keep the result of a run, with the salt of its commitment."""
@@ -62,15 +63,5 @@ class Shelf:
         shutil.rmtree(self._folder / request, ignore_errors=True)
 
     def _write(self, request: str, name: str, content: bytes) -> None:
-        folder = self._folder / request
-        folder.mkdir(exist_ok=True, mode=0o700)
-        partial = folder / f".{name}.{threading.get_ident()}"
-        try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(partial, folder / name)
-        except OSError:  # the disk is full: what was begun must not keep it so
-            partial.unlink(missing_ok=True)
-            raise
+        with state.writing(state.make_private(self._folder / request) / name) as out:
+            out.write(content)

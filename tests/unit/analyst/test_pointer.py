@@ -602,3 +602,25 @@ def test_numbers_that_were_expanded_travel(alice):
     assert torch.equal((lab.send(torch.ones(1), alice) + one).get(), one + 1)
     with pytest.raises(errors.RefusedOpError, match="complex32"):
         lab.send(torch.ones(2), alice).to(torch.complex32)
+
+
+def test_data_is_set_to_another_value_of_the_same_shape(alice):
+    x, y = lab.send(torch.arange(4.0), alice), lab.send(torch.arange(4.0) + 50, alice)
+    x.data = y
+    assert x.get().tolist() == [50, 51, 52, 53]
+    model = lab.send(torch.nn.Linear(3, 1, bias=False), alice)
+    model.weight.data = lab.send(torch.ones(1, 3), alice)
+    assert model(lab.send(torch.tensor([1.0, 2, 3]), alice)).get().item() == 6
+    with pytest.raises(errors.UsageError, match="takes a tensor as x is"):
+        x.data = torch.zeros(3)
+
+
+def test_memory_written_as_another_dtype_is_refused(alice):
+    x = lab.send(torch.ones(3), alice)
+    assert x.view(torch.int32).get().tolist() == [1065353216] * 3
+    with pytest.raises(errors.RefusedOpError, match="clone the view"):
+        x.view(torch.int32).add_(1)
+    bits = x.view(torch.int32)
+    x.add_(1)
+    with pytest.raises(errors.RefusedOpError, match="clone the view"):
+        bits + 1

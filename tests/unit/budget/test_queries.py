@@ -265,3 +265,19 @@ def test_a_failure_on_the_data_says_nothing_of_them():
 def test_preparing_never_touches_data_so_its_refusals_are_public():
     with pytest.raises(QueryError, match="no bounds|needs bounds"):
         queries.prepare(Schema((Column("z", "float"),), 1, 10), Query("sum", Col("z")), cost(1))
+
+
+def test_the_opposite_of_a_missing_flag_is_missing():
+    schema = Schema((Column("b", "bool", None, (False, True)),), 1, 100)
+    table = pl.DataFrame({"b": [True, False, None, None]})
+    opposite = Op("not", (Col("b"),))
+    for condition, rows in ((opposite, 1), (Op("not", (opposite,)), 1), (Op("or", (opposite, Col("b"))), 2)):
+        assert queries.exact(schema, Query("count", None, condition), table)[1] == (rows,)
+    assert queries.exact(schema, Query("mean", opposite), table)[1] == (0.5,)
+
+
+def test_a_mean_at_its_bound_does_not_pass_it_by_rounding():
+    schema = Schema((Column("x", "float", (-5.0, -1.8)),), 1, 1000)
+    prepared = queries.prepare(schema, Query("mean", Col("x")), cost(100.0))
+    answer = queries.run(prepared, encode(schema, pl.DataFrame({"x": [-1.8] * 1000}).lazy()))
+    assert answer.values[0] <= -1.8

@@ -1,5 +1,6 @@
 """The journal: whole or not at all, signed, append-only, and its views follow from it."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syft_lab import canonical, merkle
+import syft_lab as lab
+from syft_lab import canonical, errors, merkle
 from syft_lab.errors import StateError, VerificationError
 from syft_lab.identity import Keys
 from syft_lab.kernel import journal as journals
@@ -353,3 +355,33 @@ def test_an_entry_that_readers_see_already_is_counted_before_it_is_proved(journa
     assert merkle.verify_inclusion(
         merkle.leaf_hash(entry.data), 1, size, journal.inclusion(1, size), bytes.fromhex(journal.head_at(size).root)
     )
+
+
+@pytest.mark.parametrize("quick", [5_000, 0])
+def test_views_that_were_changed_in_the_file_are_folded_anew_or_nothing_is_written(home, patients, terms, quick, monkeypatch):
+    """A spent budget is set back: at the next start the log decides; where the log is long, what is found later ends all writing."""
+    running = lab.Owner.start("hospital-a")
+    running.publish(patients, name="patients", budget=lab.Budget(1.0), **terms)
+    running.invite("alice", budgets={"clinic": 1.0})
+    running.policy.allow("dp", dataset="patients", epsilon_per_query=1)
+    with lab.connect("alice.syft") as session:
+        session["patients"].count().release(epsilon=1.0).get()
+    running.stop()
+    with contextlib.closing(sqlite3.connect(home / "state" / "owners" / "hospital-a" / "journal.sqlite")) as file:
+        for view in ("populations", "accounts"):
+            file.execute(f"UPDATE {view} SET epsilon_spent = 0")
+        file.commit()
+    monkeypatch.setattr("syft_lab.kernel.journal.QUICK", quick)
+    again = lab.Owner.start("hospital-a")
+    try:
+        if not quick:
+            for thread in threading.enumerate():
+                if thread.name == "syft-verify":
+                    thread.join(60)
+        with (
+            lab.connect("hospital-a") as session,
+            pytest.raises(errors.LabError, match="does not verify" if not quick else "ε = 0 is left"),
+        ):
+            session["patients"].age.sum().release(epsilon=1.0).get()
+    finally:
+        again.stop()

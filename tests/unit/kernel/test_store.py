@@ -202,3 +202,67 @@ def test_what_a_crash_left_behind_is_cleared(tmp_path):
     (tmp_path / "tables" / ".d.partial").touch()
     store.remove_others({kept["file"]})
     assert {p.name for p in (tmp_path / "tables").iterdir()} == {kept["file"], f"mock-{kept['file']}"}
+
+
+# What one person could decide is the owner's to say
+
+
+def _kinds(column, **more):
+    made = prepare(pd.DataFrame({"id": range(len(column)), "x": column}), terms(k=1, **more), "generate")
+    return {c.name: c.kind for c in made.schema.columns}
+
+
+@pytest.mark.parametrize(
+    ("column", "one", "word"),
+    [
+        ([1, 2] * 50, 0.5, "whole numbers but for 1"),
+        ([str(i) for i in range(100)], "unknown", "numbers but for 1"),
+        (["True", "False"] * 50, "maybe", "true and false but for 1"),
+        (["2024-01-02"] * 100, "not yet", "dates but for 1"),
+    ],
+)
+def test_a_kind_that_hangs_on_one_person_is_asked_for(column, one, word):
+    with pytest.raises(UsageError, match=word):
+        _kinds([*column, one])
+    rows = pd.DataFrame({"id": [*range(100), *[999] * 40], "x": [*column, *[one] * 40]})  # however many rows it has
+    with pytest.raises(UsageError, match=word):
+        prepare(rows, terms(k=1), "generate")
+    rows["id"] = rows["id"].where(rows["id"] != 999)
+    made = prepare(rows, terms(k=1), "generate")  # rows of nobody decide nothing
+    assert made.schema.columns == prepare(rows[:100], terms(k=1), "generate").schema.columns
+
+
+@pytest.mark.parametrize(("bounds", "kind"), [((0.0, 12.0), "float"), ((0, 12), "int")])
+def test_bounds_say_what_a_column_holds_whether_a_value_is_missing_or_not(bounds, kind):
+    whole = list(range(12))
+    assert _kinds(whole, bounds={"x": bounds}) == _kinds([*whole, None], bounds={"x": bounds}) == {"x": kind}
+
+
+def test_flags_taken_for_text_are_written_one_way():
+    flags = [True, False] * 20
+    one, two = (
+        prepare(pd.DataFrame({"x": c}), terms("row", 1, kinds={"x": "text"}), "generate")
+        for c in (flags, [*map(str, flags), "maybe"])
+    )
+    assert one.table["v0"].to_list() == two.table["v0"].to_list()[:-1]
+
+
+def test_whole_numbers_that_floats_no_longer_tell_apart_are_refused():
+    large = pd.Series([2**60 + 1, 2**60 + 2, None], dtype="float64")
+    with pytest.raises(UsageError, match=r"floats from 2\*\*53 on"):
+        prepare(pd.DataFrame({"x": large}), terms("row", 1, kinds={"x": "int"}), "generate")
+    with pytest.raises(UsageError, match=r"the ids in 'id' are floats"):
+        prepare(pd.DataFrame({"id": large, "x": [1, 2, 3]}), terms(), "generate")
+
+
+@pytest.mark.parametrize("ids", [[[1], [2]], [b"a", b"b"], [{"a": 1}, {"a": 2}]])
+def test_ids_are_text_or_numbers(ids):
+    with pytest.raises(UsageError, match="ids can't be"):
+        prepare(pl.DataFrame({"id": ids, "x": [1, 2]}), terms(), "generate")
+
+
+def test_a_table_without_rows_can_be_kept_and_looked_at(tmp_path):
+    store = Store(tmp_path / "tables")
+    empty = prepare(FRAME.assign(id=None), terms(k=1, kinds={"age": "int", "ward": "text"}), "generate")
+    file = store.put("t", 1, empty, True)["file"]
+    assert len(store.people(file)) == 0 and store.likeness(file) is not None

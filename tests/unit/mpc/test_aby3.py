@@ -5,14 +5,14 @@ import torch
 
 from syft_lab import errors
 from syft_lab.mpc import bits, ring, sharing
-from syft_lab.mpc.aby3 import aggregate, convert, decompose
+from syft_lab.mpc.aby3 import aggregate, convert, decompose, input, vouch
 from syft_lab.mpc.aby3.compare import sign
 from syft_lab.mpc.aby3.input import enter
 from syft_lab.mpc.aby3.multiply import double_part, multiply
 from syft_lab.mpc.aby3.open import reveal, reveal_bits
 from syft_lab.mpc.aby3.shares import constant
 from syft_lab.mpc.aby3.truncate import truncate
-from tests.parties import opened, run
+from tests.parties import NAMES, opened, run
 
 EDGES = torch.tensor([0, 1, -1, 2**63 - 1, -(2**63), 2**62, -(2**62), 12345])
 N = 1000
@@ -165,6 +165,51 @@ def test_each_party_enters_and_all_open():
     for owner in range(3):
         assert torch.equal(opened([a[0][owner] for a in answers]), xs[owner])
         assert all(torch.equal(a[1][owner], xs[owner]) for a in answers)
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 4), (0, 3)])
+def test_parts_for_somebody_outside_are_the_value_and_one_message_of_nothing(shape):
+    x = EDGES.reshape(shape) if shape[0] else torch.empty(shape, dtype=torch.int64)
+    answers, parties = run(lambda p, s: vouch.give(p, s).to_bytes(), x)
+    assert torch.equal(vouch.joined(answers, shape, NAMES), x)
+    assert {len(a) for a in answers} == {4 * 32 + 8 * x.numel()}
+    assert counted(parties) == ([0] * 3, 0)
+
+
+def test_two_parts_of_one_value_have_nothing_in_common():
+    def work(party, x):
+        first = vouch.give(party, x)
+        party.turn(b"again")
+        return first, vouch.give(party, x)
+
+    for first, second in run(work, EDGES)[0]:
+        assert not (first.masked == second.masked).any()
+        assert not {*first[1:]} & {*second[1:]}
+
+
+def test_holders_of_a_share_compare_a_hash_of_it():
+    answers, parties = run(lambda p, x: input.agree(p, x)(), anything(500))
+    assert answers == [None] * 3
+    assert counted(parties) == ([2 * 32] * 3, 1)
+
+
+@pytest.mark.parametrize("holder", range(3))
+@pytest.mark.parametrize("field", ["own", "other"])
+def test_holders_of_a_share_that_differ_are_named_by_both(holder, field):
+    def work(party, x):
+        if party.index == holder:
+            x = x._replace(**{field: getattr(x, field) + (1 << 63)})
+        try:
+            input.agree(party, x)()
+        except errors.PartnerError as error:
+            return str(error)
+        finally:
+            party.close()
+
+    said, both = run(work, anything(5))[0], {holder, holder - 1 if field == "own" else holder + 1}
+    for index in {i % 3 for i in both}:
+        assert "hold different copies of one share" in said[index]
+        assert all(NAMES[i % 3] in said[index] for i in both)
 
 
 def summed(xs, owners, fraction=18):

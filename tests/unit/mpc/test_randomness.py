@@ -7,10 +7,12 @@ import types
 import pytest
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from syft_lab import errors
 from syft_lab.mpc import aes, bits, randomness
-from syft_lab.mpc.randomness import Stream, run_key
+from syft_lab.mpc.randomness import Stream, run_key, turn_key
 from tests.devices import GPU
 
 
@@ -85,6 +87,14 @@ def test_a_run_has_keys_of_its_own():
     keys = {run_key(shared, salts, "key 0"), run_key(shared, salts, "key 1"), run_key(shared, salts[::-1], "key 0"),
             run_key(b"x" * 16, salts, "key 0")}  # fmt: skip
     assert len(keys) == 4
+
+
+def test_a_turn_has_keys_of_its_own_as_rfc_5869_expands_them():
+    key, turns = bytes(range(32)), [bytes(32), b"1" * 32]
+    found = {(turn, use): turn_key(key, turn, use) for turn in turns for use in ("draws", "seed")}
+    assert len({*found.values(), turn_key(b"x" * 32, turns[0], "draws")}) == 5
+    info = turns[1] + b" syft-lab mpc seed"
+    assert found[turns[1], "seed"] == HKDFExpand(SHA256(), 32, info).derive(key)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])

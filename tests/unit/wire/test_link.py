@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 
 import pytest
 
@@ -282,6 +283,91 @@ def test_an_owner_that_answers_twice_writes_once_into_what_its_asker_holds():
         await client.request(Ping(), 10, place)
         await asyncio.wait_for(done.wait(), 10)
         assert bytes(place) == b"1" * size
+        client.close()
+
+    run(work())
+
+
+class Deaf(MemoryTransport):
+    """A link that goes quiet once ``still`` is set: nothing comes, and nothing breaks."""
+
+    still = False
+
+    async def send(self, frames):
+        if not self.still:
+            await super().send(frames)
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    monkeypatch.setattr(link, "ALIVE_SECONDS", 0.02)
+
+
+def test_a_link_that_stands_still_is_over_after_some_rounds(quickly):
+    async def work():
+        transport = Deaf(Hub(echo, 1 << 20), "k")
+        client = Client(transport)
+        await client.request(Ping(), 5)
+        while not client._lively:
+            await asyncio.sleep(0)
+        transport.still = True
+        with pytest.raises(ConnectionLost, match="nothing came from the owner"):
+            await client.request(Ping(), 25)
+        assert client.closed
+
+    run(work())
+
+
+def test_a_long_answer_of_an_owner_who_is_alive_is_waited_for(quickly):
+    async def slow(key, message):
+        await asyncio.sleep(20 * link.ALIVE_SECONDS)
+        return Pong(())
+
+    async def work():
+        client = Client(MemoryTransport(Hub(slow, 1 << 20), "k"))
+        assert await client.request(Ping(), 25) == Pong([])
+        client.close()
+
+    run(work())
+
+
+def test_a_loop_that_was_held_up_ends_no_link(quickly):
+    async def work():
+        answer = asyncio.Event()
+
+        async def slow(key, message):
+            await answer.wait()
+            return Pong(())
+
+        client = Client(MemoryTransport(Hub(slow, 1 << 20), "k"))
+        pending = asyncio.create_task(client.request(Ping(), 25))
+        while not client._lively:
+            await asyncio.sleep(0)
+        time.sleep(2 * link.SILENT_ROUNDS * link.ALIVE_SECONDS)  # a cell that keeps the interpreter's lock
+        await asyncio.sleep(2 * link.ALIVE_SECONDS)
+        answer.set()
+        assert await pending == Pong([])
+        client.close()
+
+    run(work())
+
+
+class Older(MemoryTransport):
+    """A link to an owner of an older version, which drops what it does not know."""
+
+    async def send(self, frames):
+        if frames[0] != link.ALIVE:
+            await super().send(frames)
+
+
+def test_an_owner_of_an_older_version_that_knows_no_alive_is_waited_for(quickly):
+    async def slow(key, message):
+        await asyncio.sleep(20 * link.ALIVE_SECONDS)
+        return Pong(())
+
+    async def work():
+        client = Client(Older(Hub(slow, 1 << 20), "k"))
+        assert await client.request(Ping(), 25) == Pong([])
         client.close()
 
     run(work())

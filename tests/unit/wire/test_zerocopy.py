@@ -71,7 +71,7 @@ def test_without_that_they_do():
 
 @pytest.mark.parametrize("made", [
     "ZmqTransport('127.0.0.1:9', Keys.generate().public.curve, Keys.generate())",
-    "ZmqServer(Keys.generate(), lambda key: True, Hub.__new__(Hub))",
+    "ZmqServer(Keys.generate(), list, Hub.__new__(Hub))",
     "Mesh(0, Keys.generate(), ('a', 'b', 'c'))"])  # fmt: skip
 def test_whatever_sends_begins_it(made):
     outcome(OPENED % made)

@@ -95,3 +95,27 @@ def test_a_tensor_arrives_with_shape_and_type(tensor):
     assert torch.equal(found, tensor)
     assert found.dtype == tensor.dtype
     packed.close()
+
+
+def test_each_opening_has_a_position_of_its_own_and_leaves_no_time_of_access():
+    packed = data.pack_table({"x": pl.Series(np.arange(5000.0))})
+    with packed.opened() as first, packed.opened() as second:
+        os.lseek(first, 1234, os.SEEK_SET)
+        before = os.fstat(second).st_atime_ns
+        os.read(first, 100)
+        data.unpack(first, packed.layout)
+        assert os.lseek(second, 0, os.SEEK_CUR) == os.lseek(packed.fd, 0, os.SEEK_CUR) == 0
+        assert os.fstat(second).st_atime_ns == before
+    with pytest.raises(OSError):
+        os.fstat(first)
+    packed.close()
+
+
+def test_what_is_unpacked_keeps_no_descriptor():
+    packed = data.pack_table({"x": pl.Series([1.0, 2.0]), "t": pl.Series(["a", "b"])})
+    before = os.listdir("/proc/self/fd")
+    found = data.unpack(packed.fd, packed.layout)
+    assert os.listdir("/proc/self/fd") == before
+    packed.close()
+    assert found["x"].tolist() == [1.0, 2.0]
+    assert found["t"].tolist() == ["a", "b"]
