@@ -13,19 +13,24 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-import filelock
-import platformdirs
+from typing import TYPE_CHECKING, BinaryIO
 
 from syft_lab.errors import StateError
+
+if TYPE_CHECKING:
+    import filelock
 
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would change the ends of lines
 
 
 def home() -> Path:
     """The folder of all state: ``SYFT_LAB_HOME``, or the platform's place for a user's data."""
-    return Path(os.environ.get("SYFT_LAB_HOME") or platformdirs.user_data_dir("syft-lab", appauthor=False))
+    chosen = os.environ.get("SYFT_LAB_HOME")
+    if chosen:
+        return Path(chosen)
+    import platformdirs  # here, for parties of secure computation keep nothing, and need it not
+
+    return Path(platformdirs.user_data_dir("syft-lab", appauthor=False))
 
 
 def owner_folder(name: str) -> Path:
@@ -98,6 +103,8 @@ def given(path: Path) -> Iterator[BinaryIO]:
 
 def lock(folder: Path, what: str) -> filelock.BaseFileLock:
     """Hold ``folder`` until `release`; the system frees it when the process dies. Raises StateError if it is held."""
+    import filelock  # here for the same reason
+
     held = filelock.FileLock(folder / "lock", thread_local=False, mode=0o600)
     try:
         held.acquire(timeout=0)

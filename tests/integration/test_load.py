@@ -263,7 +263,7 @@ def small_disk(tmp_path, monkeypatch):
     """A state folder on a file system of 4 MiB."""
     place = tmp_path / "small"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", str(place)], capture_output=True).returncode:
         pytest.skip("making a small file system needs the right to mount")
     monkeypatch.setenv("SYFT_LAB_HOME", str(place))
     monkeypatch.chdir(tmp_path)
