@@ -32,7 +32,8 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from syft_lab.wire import codec, messages, peers, sockets, zerocopy
+from syft_lab.wire import codec, messages, numbers, peers, sockets, zerocopy
+from syft_lab.wire.numbers import Numbers
 from syft_lab.wire.peers import Strangers, received, shut
 from syft_lab.wire.rates import OVERHEAD, Bucket, Turns, Waiting
 
@@ -45,6 +46,7 @@ WAITING, ALL_WAITING, UNTAKEN = 48 << 20, 96 << 20, 20 << 20
 HELD, UNREAD, TRACKED, LOOK_SECONDS = 8 << 20, 48 << 20, 4096, 0.002  # bytes of answers that have not left
 RATE, BURST = 2000.0, 4000.0  # messages of a key that are handed on: the rest waits
 ARRIVALS, MANY_ARRIVALS = 20_000.0, 40_000.0  # of a key's that come in: beyond, it is cut off
+HANDSHAKES, MANY_HANDSHAKES = 20.0, 40.0  # of a key's: beyond, it is cut off without a word, and may try again
 BARRED_SECONDS, SWEEP_SECONDS = 2.0, 0.1
 SWEPT, IDLE_SECONDS = 100, 1.0  # connections that are looked at so often; more of them, less often
 LEAST_FILES, BATCH, LINGER_MS = 1024, 64, 200
@@ -52,10 +54,10 @@ FORGOTTEN = 10_000
 
 
 class Connection:
-    """One analyst's connection. ``number`` is what the kernel calls it; routing ids come again, numbers don't."""
+    """One analyst's connection. ``number`` is what the kernel calls it; ``place`` counts libzmq's connections, of all peers."""
 
-    def __init__(self, number: int, routing: bytes, key: str, descriptor: int) -> None:
-        self.number, self.routing, self.key, self.descriptor = number, routing, key, descriptor
+    def __init__(self, number: int, routing: bytes, place: int, key: str, descriptor: int) -> None:
+        self.number, self.routing, self.place, self.key, self.descriptor = number, routing, place, key, descriptor
         self.name = number.to_bytes(8, "big")
         self.before, self.taken = 0, 0  # bytes that came until its first message was taken, and since
         self.unread: deque[tuple[zmq.MessageTracker, int]] = deque()
@@ -65,9 +67,9 @@ class Connection:
 class Door:
     """Between a bound ROUTER and the kernel. `run` returns when the kernel is gone, or says so."""
 
-    def __init__(self, context: zmq.Context[Any], router: zmq.Socket[Any], kernel: zmq.Socket[Any], files: int,
+    def __init__(self, context: zmq.Context[Any], router: zmq.Socket[Any], issued: Numbers, kernel: zmq.Socket[Any], files: int,
                  admitted: Sequence[str]) -> None:  # fmt: skip
-        self._router, self._kernel = router, kernel
+        self._router, self._issued, self._kernel = router, issued, kernel
         self._zap: zmq.Socket[Any] = context.socket(zmq.REP)
         self._zap.bind("inproc://zeromq.zap.01")
         self._monitor: zmq.Socket[Any] = router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
@@ -78,11 +80,14 @@ class Door:
         self._numbers = 0
         self._by_number: dict[int, Connection] = {}
         self._by_routing: dict[bytes, Connection] = {}
-        self._over: OrderedDict[bytes, None] = OrderedDict()  # routing ids of connections that were ended
+        self._by_descriptor: dict[int, Connection] = {}
+        self._accepted: dict[int, float] = {}  # when the connection came that has a descriptor now
+        self._over: OrderedDict[bytes, None] = OrderedDict()  # routing ids, given by libzmq, of connections that were ended
         self._of_key: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
         self._held: set[str] = set()  # keys that have to read before they are answered anything more
         self._arrivals: dict[str, Bucket] = {}
+        self._handshakes: dict[str, Bucket] = {}
         self._barred: dict[str, float] = {}
         self._notes: deque[Sequence[bytes]] = deque(maxlen=FORGOTTEN)  # for the kernel, ahead of all messages
         self._swept = 0.0
@@ -113,7 +118,7 @@ class Door:
     # Who comes, and goes
 
     def _admit(self) -> None:
-        """Answer ZAP (RFC 27): a key that the kernel knows may shake hands."""
+        """Answer ZAP (RFC 27): a key that the kernel knows may shake hands, not too often."""
         while True:
             try:
                 asked = self._zap.recv_multipart(zmq.NOBLOCK)
@@ -123,31 +128,41 @@ class Door:
             key = z85.encode(credentials[0]) if mechanism == b"CURVE" and len(credentials) == 1 else b""
             fits = version == b"1.0" and domain == DOMAIN.encode() and key.decode() in self._admitted
             code, text, who = (b"200", b"OK", key) if fits else (b"400", b"unknown key", b"")
+            if fits and not self._may_shake_hands(key.decode()):
+                code, text, who = b"300", b"", b""
+            self._issued.most += code == b"200"  # libzmq numbers no connection before
             self._zap.send_multipart([version, request, code, text, who, b""])
 
+    def _may_shake_hands(self, key: str) -> bool:
+        bucket = self._handshakes.get(key)
+        if bucket is None:
+            bucket = self._handshakes[key] = Bucket(HANDSHAKES, MANY_HANDSHAKES)
+        return bucket.take(time.monotonic())
+
     def _hear_of_connections(self) -> None:
-        now = time.monotonic()
-        for _ in range(BATCH):
+        """Hear all there is: what came of a connection before it could send, or before its descriptor was given again."""
+        while True:
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            descriptor = event["value"]
+            descriptor, now = event["value"], time.monotonic()
             if event["event"] == zmq.EVENT_ACCEPTED:
+                self._accepted[descriptor] = now
                 self._strangers.came(descriptor, now)
                 continue
+            self._accepted.pop(descriptor, None)
             self._strangers.known(descriptor)
-            for connection in [c for c in self._by_number.values() if c.descriptor == descriptor]:
+            connection = self._by_descriptor.get(descriptor)
+            if connection is not None:
                 self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
         """A connection is over: nothing of it waits any more, and nothing that still comes of it is taken."""
         del self._by_number[connection.number]
-        if self._by_routing.get(connection.routing) is connection:
-            del self._by_routing[connection.routing]
-        self._over[connection.routing] = None
-        while len(self._over) > FORGOTTEN:
-            self._over.popitem(last=False)
+        del self._by_routing[connection.routing]
+        del self._by_descriptor[connection.descriptor]
+        self._end_routing(connection.routing)
         self._of_key[connection.key] -= 1
         self._turns.drop(connection.number)
         self._unread[connection.key] -= sum(size for _, size in connection.unread)
@@ -155,6 +170,12 @@ class Door:
             if not counts[connection.key]:
                 del counts[connection.key]
         self._tell([GONE, connection.name])
+
+    def _end_routing(self, routing: bytes) -> None:
+        """Take nothing more of a connection to which libzmq gave this id."""
+        self._over[routing] = None
+        while len(self._over) > FORGOTTEN:
+            self._over.popitem(last=False)
 
     def _cut(self, connection: Connection, why: str) -> None:
         shut(connection.descriptor)
@@ -208,15 +229,42 @@ class Door:
             return known
         if routing in self._over:
             return None
+        place = self._issued.place(routing)
+        if known is not None or place is None:
+            self._refuse_id(routing, key, descriptor, now)
+            return None
+        self._hear_of_connections()
+        if not self._is_newest(descriptor, place):
+            self._end_routing(routing)
+            return None
         self._strangers.known(descriptor)
-        # Only ids that libzmq gave: who brings an id could take one that is meant for somebody else.
-        if len(routing) != 5 or routing[0] or self._too_many(key, now):
+        if self._too_many(key, now):
             shut(descriptor)
             return None
-        if known is not None:
-            self._forget(known)
+        return self._new(routing, place, key, descriptor, now)
+
+    def _refuse_id(self, routing: bytes, key: str, descriptor: int, now: float) -> None:
+        """Cut off who brought an id: it could be meant for somebody else. One that looks like libzmq's is an attack."""
+        self._strangers.known(descriptor)
+        shut(descriptor)
+        if numbers.looks_given(routing):
+            self._bar(key, now, "it names itself as only this owner does")
+
+    def _is_newest(self, descriptor: int, place: int) -> bool:
+        """Whether a message is of the connection that has its descriptor now; then what had it before is over."""
+        if descriptor not in self._accepted:
+            return False
+        before = self._by_descriptor.get(descriptor)
+        if before is not None and before.place > place:
+            return False
+        if before is not None:
+            self._forget(before)
+        return True
+
+    def _new(self, routing: bytes, place: int, key: str, descriptor: int, now: float) -> Connection:
         self._numbers += 1
-        made = self._by_number[self._numbers] = self._by_routing[routing] = Connection(self._numbers, routing, key, descriptor)
+        made = Connection(self._numbers, routing, place, key, descriptor)
+        self._by_number[made.number] = self._by_routing[routing] = self._by_descriptor[descriptor] = made
         self._of_key[key] += 1
         made.before = received(descriptor)
         if self._of_key[key] > CONNECTIONS:
@@ -394,10 +442,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it holds the owner's key
     zerocopy.begin()
     context: zmq.Context[Any] = zmq.Context()
+    router, issued = numbers.numbered_router(context)
     kernel: zmq.Socket[Any] = context.socket(zmq.PAIR)
     kernel.sndhwm = kernel.rcvhwm = INNER_MESSAGES
     kernel.connect(given["inner"])
-    router: zmq.Socket[Any] = context.socket(zmq.ROUTER)
     sockets.endure(router)
     router.handshake_ivl = given["handshake_ms"]
     router.sndhwm, router.backlog, router.linger = sockets.UNREAD_MESSAGES, sockets.BACKLOG, LINGER_MS
@@ -407,7 +455,7 @@ def main() -> None:
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     files = _files()
-    door = Door(context, router, kernel, files, given["admits"])
+    door = Door(context, router, issued, kernel, files, given["admits"])
     told: dict[str, Any] = {"token": given["token"]}
     try:
         if files < LEAST_FILES:

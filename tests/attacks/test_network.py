@@ -8,6 +8,7 @@ import contextlib
 import os
 import random
 import secrets
+import signal
 import socket
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import time
 
 import pytest
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 import syft_lab as lab
 from syft_lab import errors
@@ -35,10 +37,13 @@ free, proxy = int(sys.argv[1]), sys.argv[2]
 owner = lab.Owner.start("hospital", advertise=f"127.0.0.1:{proxy}" if proxy != "0" else None)
 owner.publish(pd.DataFrame({"age": np.arange(2000) % 90}), "patients", privacy_unit="row", bounds={"age": (0, 110)}, budget=lab.Budget(99.0))
 owner.policy.allow("dp", dataset="patients", epsilon_per_query=1)
-for name in ("alice", "bob"): owner.invite(name, budgets={"patients": 40.0}, path=f"{name}.syft")
+for name in ("alice", "bob", "carol", "dora"): owner.invite(name, budgets={"patients": 40.0}, path=f"{name}.syft")
 print(owner._service._server.door, owner.listens.rpartition(":")[2], flush=True)
 byte = ctypes.create_string_buffer(1)
 for line in sys.stdin:
+    if line == "door\\n":
+        print(owner._service._server.door, flush=True)
+        continue
     print("held", flush=True)
     ctypes.PyDLL(None).read(free, byte, 1)
     print("free", owner._service._server.door, flush=True)
@@ -165,6 +170,26 @@ class Hospital:
             os.write(self._frees, b"x")
             said = self.process.stdout.readline()
         assert said == f"free {self.door}\n", f"the kernel, or its door, ended: {self.process.poll()}"
+
+    def another_door(self):
+        """End the door, and wait until there is another."""
+        before = self.door
+        os.kill(before, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while self.door in (0, before) or not self.listens():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+            self.door = self.asked_door()
+
+    def listens(self):
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def asked_door(self):
+        """The door that the kernel has now."""
+        self.process.stdin.write("door\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
 
     def alive(self):
         """Whether the kernel runs, and its first door too."""
@@ -446,3 +471,72 @@ def test_more_memory_than_the_machine_has_is_promised_to_nobody(owner, session, 
             session._ask(m.Put(secrets.token_hex(16), 1, 1, "uint8", [1], 0, [b"x"]), m.Ran)
     tensors._drop(begun, "it ended")
     tensors._check_room(4 << 30)
+
+
+UNSEEDED = 0x6B8B4567  # what rand() says first where nobody seeded it
+
+
+def ended(one, seconds=5):
+    """Whether a raw socket's connection is ended."""
+    with one.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+        try:
+            return bool(monitor.poll(1000 * seconds))
+        finally:
+            one.disable_monitor()
+
+
+@contextlib.contextmanager
+def several(*made):
+    try:
+        yield made
+    finally:
+        for one in made:
+            one.close()
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_nobody_plants_the_number_that_the_next_connection_gets(hospital, people, _):
+    alice, bob = people
+    hospital.another_door()
+    ids = [(UNSEEDED + i).to_bytes(5, "big") for i in range(1, 25)]
+    with several(*(raw(alice, routing_id=id, reconnect_ivl=-1, rcvtimeo=3000) for id in ids)):
+        time.sleep(0.2)  # what was planted says nothing, so that nothing can be waited for
+        with several(*(raw(bob, reconnect_ivl=-1, rcvtimeo=5000) for _ in range(7))) as some:
+            for one in some:
+                one.send(door.ALIVE)
+            assert [one.recv() for one in some] == 7 * [door.ALIVE_TOO]
+    assert hospital.asked_door() == hospital.door
+
+
+def test_who_names_itself_as_only_libzmq_does_is_cut_off_and_shuts_nobody_out(hospital, people):
+    _, bob = people
+    hospital.another_door()
+    carol = lab.connect("carol.syft", alias="carol")
+    ids = [(UNSEEDED + i).to_bytes(5, "big") for i in range(1, 9)]
+    with carol, several(*(raw(carol, routing_id=id, reconnect_ivl=-1, rcvtimeo=300) for id in ids)) as planted:
+        for one in planted:
+            one.send(door.ALIVE)
+        assert ended(planted[0])
+        for one in planted:
+            with pytest.raises(zmq.Again):
+                one.recv()
+        with several(*(raw(bob, rcvtimeo=5000) for _ in range(7))) as some:
+            for one in some:
+                one.send(door.ALIVE)
+            assert [one.recv() for one in some] == 7 * [door.ALIVE_TOO]
+    assert hospital.asked_door() == hospital.door
+
+
+def test_a_key_shakes_hands_only_so_often(hospital, people):
+    _, bob = people
+    with lab.connect("dora.syft", alias="dora") as dora, contextlib.ExitStack() as open_ones:
+        began, some = time.monotonic(), []
+        for _ in range(70):
+            one = open_ones.enter_context(raw(dora, reconnect_ivl=-1))
+            some.append(open_ones.enter_context(one.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)))
+            open_ones.callback(one.disable_monitor)
+        bob.reconnect()
+        events = [parse_monitor_message(one.recv_multipart())["event"] for one in some if one.poll(3000)]
+        allowed = door.MANY_HANDSHAKES + door.HANDSHAKES * (time.monotonic() - began)
+        assert 0 < events.count(zmq.EVENT_HANDSHAKE_SUCCEEDED) <= allowed
+        assert zmq.EVENT_DISCONNECTED in events
