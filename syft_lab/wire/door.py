@@ -46,6 +46,8 @@ WAITING, ALL_WAITING, UNTAKEN = 48 << 20, 96 << 20, 20 << 20
 HELD, UNREAD, TRACKED, LOOK_SECONDS = 8 << 20, 48 << 20, 4096, 0.002  # bytes of answers that have not left
 RATE, BURST = 2000.0, 4000.0  # messages of a key that are handed on: the rest waits
 ARRIVALS, MANY_ARRIVALS = 20_000.0, 40_000.0  # of a key's that come in: beyond, it is cut off
+MOST_FRAMES, SKIPPED = 2 * codec.MAX_FRAMES, 5000  # frames of a message that are read; that are dropped at a time
+FRAME_OVERHEAD = 200  # bytes that a frame takes beside what is in it
 HANDSHAKES, MANY_HANDSHAKES = 20.0, 40.0  # of a key's: beyond, it is cut off without a word, and may try again
 BARRED_SECONDS, SWEEP_SECONDS = 2.0, 0.1
 SWEPT, IDLE_SECONDS = 100, 1.0  # connections that are looked at so often; more of them, less often
@@ -90,6 +92,7 @@ class Door:
         self._handshakes: dict[str, Bucket] = {}
         self._barred: dict[str, float] = {}
         self._notes: deque[Sequence[bytes]] = deque(maxlen=FORGOTTEN)  # for the kernel, ahead of all messages
+        self._skipping = False  # what comes next is the rest of a message that is not taken
         self._swept = 0.0
         self._open = True
         self._poller = zmq.Poller()
@@ -210,17 +213,44 @@ class Door:
     def _take_in(self) -> None:
         now = time.monotonic()
         for _ in range(BATCH):
+            if self._skipping and not self._skip():
+                return
             try:
-                routing, *frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+                routing = self._router.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            frames = self._frames()
             try:
                 key, descriptor = str(frames[-1].get("User-Id")), int(frames[-1].get(zmq.SRCFD))
             except (zmq.ZMQError, IndexError):
                 continue  # no authenticated key, no message
+            if self._skipping:
+                self._strangers.known(descriptor)
+                shut(descriptor)
+                self._bar(key, now, "it sends messages of too many frames")
+                return
             connection = self._connection(routing.bytes, key, descriptor, now)
             if connection is not None:
                 self._take(connection, frames, now)
+
+    def _frames(self) -> list[zmq.Frame]:
+        """The frames of a message after its routing id; of a longer one the first `MOST_FRAMES`, and its rest is skipped."""
+        frames: list[zmq.Frame] = []
+        more = bool(self._router.getsockopt(zmq.RCVMORE))
+        while more and len(frames) < MOST_FRAMES:
+            frame = self._router.recv(zmq.NOBLOCK, copy=False)
+            frames.append(frame)
+            more = frame.more
+        self._skipping = more
+        return frames
+
+    def _skip(self) -> bool:
+        """Drop some more frames of a message that is not taken; gives whether that was the last. Others have a turn between."""
+        for _ in range(SKIPPED):
+            if not self._router.recv(zmq.NOBLOCK, copy=False).more:
+                self._skipping = False
+                return True
+        return False
 
     def _connection(self, routing: bytes, key: str, descriptor: int, now: float) -> Connection | None:
         """Whose message this is; None for one that is not taken."""
@@ -288,7 +318,8 @@ class Door:
             if _runs(os.getppid()):
                 self._send(connection, [ALIVE_TOO], 1)
         else:
-            self._turns.add(Waiting(key, connection.number, [CAME, connection.name, key.encode(), *frames], size + OVERHEAD))
+            size += OVERHEAD + len(frames) * FRAME_OVERHEAD
+            self._turns.add(Waiting(key, connection.number, [CAME, connection.name, key.encode(), *frames], size))
             self._check_waiting(key)
 
     def _check_waiting(self, key: str) -> None:

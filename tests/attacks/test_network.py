@@ -540,3 +540,21 @@ def test_a_key_shakes_hands_only_so_often(hospital, people):
         allowed = door.MANY_HANDSHAKES + door.HANDSHAKES * (time.monotonic() - began)
         assert 0 < events.count(zmq.EVENT_HANDSHAKE_SUCCEEDED) <= allowed
         assert zmq.EVENT_DISCONNECTED in events
+
+
+def test_a_message_of_very_many_frames_is_read_over_and_ends_its_connection(hospital, people):
+    _, bob = people
+    hospital.another_door()
+    with lab.connect("carol.syft", alias="carol") as carol, raw(carol, reconnect_ivl=-1, sndhwm=0) as one:
+        one.send(door.ALIVE)
+        assert one.recv() == door.ALIVE_TOO
+        bob.ping()
+        before, kernel = resident(hospital.door), resident(hospital.process.pid)
+        one.send_multipart([b"M"] + 200_000 * [b""])
+        assert ended(one, 15)
+        began = time.monotonic()
+        bob.ping()
+        assert time.monotonic() - began < 4
+        assert resident(hospital.door, "VmHWM") - before < 100
+        assert resident(hospital.process.pid) - kernel < 50
+    assert hospital.asked_door() == hospital.door
