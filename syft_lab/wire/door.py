@@ -91,6 +91,7 @@ class Door:
         self._arrivals: dict[str, Bucket] = {}
         self._handshakes: dict[str, Bucket] = {}
         self._barred: dict[str, float] = {}
+        self._revoked: dict[str, float] = {}  # when the kernel ended all connections of a key
         self._notes: deque[Sequence[bytes]] = deque(maxlen=FORGOTTEN)  # for the kernel, ahead of all messages
         self._skipping = False  # what comes next is the rest of a message that is not taken
         self._swept = 0.0
@@ -255,6 +256,9 @@ class Door:
     def _connection(self, routing: bytes, key: str, descriptor: int, now: float) -> Connection | None:
         """Whose message this is; None for one that is not taken."""
         known = self._by_routing.get(routing)
+        if key not in self._admitted:
+            shut(descriptor)
+            return None
         if known is not None and (known.key, known.descriptor) == (key, descriptor):
             return known
         if routing in self._over:
@@ -268,7 +272,7 @@ class Door:
             self._end_routing(routing)
             return None
         self._strangers.known(descriptor)
-        if self._too_many(key, now):
+        if self._accepted[descriptor] <= self._revoked.get(key, 0.0) or self._too_many(key, now):
             shut(descriptor)
             return None
         return self._new(routing, place, key, descriptor, now)
@@ -323,12 +327,13 @@ class Door:
             self._check_waiting(key)
 
     def _check_waiting(self, key: str) -> None:
-        """Cut off the connection with the most waiting where a key, or all together, have too much."""
+        """Cut off a connection, the key's with the most waiting, where a key has too much, or all together."""
         most = None
         if self._turns.of(key) > WAITING:
             most = self._turns.heaviest([n for n, c in self._by_number.items() if c.key == key])
         elif self._turns.bytes > ALL_WAITING:
-            most = self._turns.heaviest()
+            heaviest = self._turns.heaviest_key()
+            most = self._turns.heaviest([n for n, c in self._by_number.items() if c.key == heaviest])
         if most is not None:
             self._cut(self._by_number[most], "too much waits for the owner's kernel")
 
@@ -377,11 +382,17 @@ class Door:
                 self._admitted = set(json.loads(frames[0].bytes))
                 self._tell([ADMITS, frames[1].bytes])
             elif mark.bytes == BAR:
-                for connection in [c for c in self._by_number.values() if c.key == frames[0].bytes.decode()]:
-                    self._cut(connection, "")
+                self._revoke(frames[0].bytes.decode())
             elif mark.bytes == END:
                 self._open = False
                 return
+
+    def _revoke(self, key: str) -> None:
+        """End all connections of a key; those that said nothing yet at their first message, which tells whose they are."""
+        self._hear_of_connections()
+        self._revoked[key] = time.monotonic()
+        for connection in [c for c in self._by_number.values() if c.key == key]:
+            self._cut(connection, "")
 
     def _look_what_left(self, connection: Connection) -> None:
         """libzmq took a frame, for the system, once its tracker is done."""

@@ -62,10 +62,13 @@ class Turns:
         """Bytes that wait of one key."""
         return self._of_key[key]
 
-    def heaviest(self, connections: Sequence[int] | None = None) -> int | None:
-        """The connection, of these or of all, with the most bytes waiting."""
-        found = self._of_connection if connections is None else {c: self._of_connection[c] for c in connections}
-        return max(found, key=lambda c: found[c], default=None)
+    def heaviest(self, connections: Sequence[int]) -> int | None:
+        """The connection, of these, with the most bytes waiting."""
+        return max(connections, key=lambda c: self._of_connection[c], default=None)
+
+    def heaviest_key(self) -> str | None:
+        """The key with the most bytes waiting, over all its connections."""
+        return max(self._of_key, key=lambda k: self._of_key[k], default=None)
 
     def next(self, now: float, held: Container[str] = ()) -> tuple[Waiting | None, float]:
         """The message whose turn it is, still in its queue, and how long to wait if there is none (0: nothing waits).

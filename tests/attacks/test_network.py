@@ -430,6 +430,20 @@ def test_a_revocation_ends_a_connection_at_once(owner, session):
         session.ping()
 
 
+def test_a_revocation_ends_a_connection_that_said_nothing_yet(owner, session):
+    quiet = raw(session, reconnect_ivl=-1, rcvtimeo=500)
+    with quiet.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
+        assert monitor.poll(5000)
+        quiet.disable_monitor()
+    with quiet:
+        owner.revoke("alice")
+        quiet.send(door.ALIVE)
+        with pytest.raises(zmq.Again):
+            quiet.recv()
+    with pytest.raises(errors.RefusedError, match="revoked"):  # a new one is told why
+        session.ping()
+
+
 def test_a_question_that_finds_no_file_to_open_costs_nothing(owner, session, monkeypatch):
     session.budget()
     opened = os.open

@@ -62,10 +62,18 @@ def test_what_came_over_a_connection_that_is_gone_waits_no_more():
     turns = Turns(100.0, 100)
     for connection, size in ((1, 10), (2, 30), (1, 10), (3, 25)):
         turns.add(Waiting("a" if connection < 3 else "b", connection, f"{connection}", size))
-    assert turns.heaviest() == 2
+    assert turns.heaviest([1, 2]) == 2
     assert turns.heaviest([1, 3]) == 3
     turns.drop(2)
     turns.drop(2)
     assert (turns.bytes, turns.of("a"), turns.of("b")) == (45, 20, 25)
     assert sorted(served(turns, 10)[0]) == ["1", "1", "3"]
-    assert turns.heaviest() is None
+    assert turns.heaviest_key() is None
+
+
+def test_the_heaviest_key_is_that_with_the_most_over_all_its_connections():
+    turns = Turns(100.0, 100)
+    for connection in range(8):
+        turns.add(Waiting("many", connection, "m", 10))
+    turns.add(Waiting("one", 8, "o", 40))
+    assert turns.heaviest_key() == "many"
