@@ -7,10 +7,12 @@ it since, and the system given its number to another connection: then that one i
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import secrets
 import socket
 import struct
-from collections import OrderedDict
+from collections import Counter
 
 STRANGERS, STRANGE_SECONDS, STRANGE_BYTES = 128, 5.0, 256 << 10
 _TCP_INFO_SIZE, _BYTES_RECEIVED = 256, 128  # of Linux's struct tcp_info
@@ -34,33 +36,56 @@ def received(descriptor: int) -> int:
         return 0
 
 
-class Strangers:
-    """Connections over which no message came yet: few, short and small. ``most`` may stay at a time, the newest.
+def origin(descriptor: int) -> str:
+    """The address that a connection comes from, of IPv6 the network (/64); "" where the system does not say."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            address = ipaddress.ip_address(str(connection.getpeername()[0]).partition("%")[0])
+    except (OSError, ValueError, IndexError):
+        return ""
+    if address.version == 6 and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
 
+
+class Strangers:
+    """Connections over which no message came yet: few, short and small. ``most`` may stay at a time.
+
+    Beyond, one goes of the address that has the most of them, so that a flood from one address ends none of others. Which one
+    is drawn: the oldest would always be whoever is far away and dials honestly.
     Those libzmq never reads from are among them: of a peer that takes a routing id in use. What they send, it keeps.
     """
 
     def __init__(self, most: int = STRANGERS) -> None:
         self._most = most
-        self._since: OrderedDict[int, float] = OrderedDict()
+        self._since: dict[int, tuple[float, str]] = {}
+        self._of_origin: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._since)
 
     def came(self, descriptor: int, now: float) -> None:
         """A connection was accepted."""
-        self._since.pop(descriptor, None)
-        self._since[descriptor] = now
+        self.known(descriptor)
+        self._since[descriptor] = now, origin(descriptor)
+        self._of_origin[self._since[descriptor][1]] += 1
         while len(self._since) > self._most:
-            shut(self._since.popitem(last=False)[0])
+            crowd = max(self._of_origin, key=lambda o: self._of_origin[o])
+            evicted = secrets.choice([d for d, (_, o) in self._since.items() if o == crowd])
+            self.known(evicted)
+            shut(evicted)
 
     def known(self, descriptor: int) -> None:
         """It is no stranger any more: it is gone, or a message came."""
-        self._since.pop(descriptor, None)
+        _, place = self._since.pop(descriptor, (0.0, None))
+        if place is not None:
+            self._of_origin[place] -= 1
+            if not self._of_origin[place]:
+                del self._of_origin[place]
 
     def sweep(self, now: float) -> None:
         """End those that are too old, or sent too much."""
-        for descriptor, since in list(self._since.items()):
+        for descriptor, (since, _) in list(self._since.items()):
             if now - since > STRANGE_SECONDS or received(descriptor) > STRANGE_BYTES:
-                del self._since[descriptor]
+                self.known(descriptor)
                 shut(descriptor)

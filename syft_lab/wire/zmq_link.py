@@ -37,6 +37,7 @@ from syft_lab.wire.link import Hub
 
 BATCH = 64
 START_SECONDS, DOOR_SECONDS, WRITE_SECONDS, TOLD_SECONDS = 20.0, 3.0, 0.05, 60.0
+CUT_OFF_TIMES, CUT_OFF_PAUSE = 8, 0.1  # in a row, before it is an error; seconds between, about
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "TZ")
 # Systems give ports above to connections and kernels that come and go; an owner wants its own again at the next start.
@@ -263,6 +264,14 @@ class ZmqServer:
             _wake(each)
 
 
+def _cut_off(address: str) -> KeyMismatchError:
+    return KeyMismatchError(
+        f"cut off before the handshake was over, {CUT_OFF_TIMES} times: either somebody answers at {address}, "
+        "but not with the owner's key, or the owner is being flooded; "
+        "compare the fingerprint with the owner and try again, or ask for a new invitation"
+    )
+
+
 def _wake(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
@@ -314,7 +323,7 @@ class ZmqTransport:
         self._socket.reconnect_ivl = sockets.NEVER_MS  # a broken link is an error to handle above, not to hide
         self._socket.maxmsgsize = MAX_WIRE_FRAME
         self._monitor = self._socket.get_monitor_socket()
-        self._reached = self._lost = False
+        self._reached = self._lost = self._cut_early = False
         self._receiving: asyncio.Future[list[zmq.Frame]] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._address = address
@@ -322,7 +331,7 @@ class ZmqTransport:
     @classmethod
     async def connect(cls, address: str, server_key: str, keys: Keys, timeout: float) -> ZmqTransport:
         """Connect to ``host:port``; raises UnreachableError or KeyMismatchError within ``timeout`` seconds."""
-        end, reached = time.monotonic() + timeout, False
+        end, reached, early = time.monotonic() + timeout, False, 0
         while True:
             transport = cls(address, server_key, keys)
             try:
@@ -347,11 +356,17 @@ class ZmqTransport:
                 raise
             transport.close()
             reached = True
+            early = early + 1 if transport._cut_early else 0
+            if early >= CUT_OFF_TIMES:
+                raise _cut_off(address)
+            if early:
+                pause = CUT_OFF_PAUSE * (0.5 + secrets.randbelow(1000) / 1000)
+                await asyncio.sleep(min(pause, max(0.0, end - time.monotonic())))
         transport._watch = asyncio.get_running_loop().create_task(transport._watch_for_loss())
         return transport
 
     async def _shakes_hands(self) -> bool:
-        """False if the handshake was broken off since it took too long: by an owner that is too busy just now, or here."""
+        """False if the handshake was broken off: early, by another key or a flood; late, by a busy owner, or here."""
         began = time.monotonic()  # before the timers of both sides
         while True:
             event = parse_monitor_message(await self._monitor.recv_multipart())["event"]
@@ -368,12 +383,8 @@ class ZmqTransport:
                 if not self._reached:
                     raise UnreachableError(f"nobody listens at {self._address}; is the owner's kernel running?")
                 # Another key is seen at the first message; the events of that and of a timer are the same.
-                if 1000 * (time.monotonic() - began) > 0.9 * sockets.HANDSHAKE_MS:
-                    return False
-                raise KeyMismatchError(
-                    f"somebody answers at {self._address}, but not with the owner's key; "
-                    "compare the fingerprint with the owner, or ask for a new invitation"
-                )
+                self._cut_early = 1000 * (time.monotonic() - began) <= 0.9 * sockets.HANDSHAKE_MS
+                return False
 
     async def _watch_for_loss(self) -> None:
         while True:

@@ -82,8 +82,24 @@ def test_an_owner_that_stays_busy_is_not_taken_for_another(monkeypatch):
 
 
 def test_another_key_is_seen_at_once():
-    with listening() as (_, _, port), pytest.raises(errors.KeyMismatchError, match="not with the owner's key"):
+    start = time.monotonic()
+    with listening() as (_, _, port), pytest.raises(errors.KeyMismatchError, match="not with the owner's key, or .* flooded"):
         connected(port, 20, Keys.generate().public.curve)
+    assert time.monotonic() - start < 8
+
+
+def test_who_is_cut_off_early_some_times_tries_again(monkeypatch):
+    cuts = iter([True] * 5)
+    shakes = ZmqTransport._shakes_hands
+
+    async def cut(transport):
+        transport._cut_early = next(cuts, False)
+        return False if transport._cut_early else await shakes(transport)
+
+    monkeypatch.setattr(ZmqTransport, "_shakes_hands", cut)
+    with listening() as (_, _, port):
+        connected(port, 20)
+    assert next(cuts, None) is None
 
 
 def test_a_key_that_the_owner_does_not_know_shakes_no_hands():
