@@ -4,8 +4,8 @@ Numbers and words among arguments are part of a recording's key (`look`). Of oth
 recording holds for the same ones: local tensors that were not written to, modules, optimizers and functions; what else could
 have changed inside is never the same. Beside its arguments a function reads tensors by name, from its closure, its globals and
 its ``self``, in lists, modules and objects of the user's own classes too: where a name stands for another tensor, the recording
-does not hold. Numbers that it reads so, and what it reaches in other ways (properties that compute, libraries' objects), stay as
-they were.
+does not hold. Numbers that it reads so, and what it reaches in other ways (properties that compute, objects of libraries), are
+taken to stay.
 """
 
 from __future__ import annotations
