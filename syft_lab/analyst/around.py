@@ -3,8 +3,9 @@
 Numbers and words among arguments are part of a recording's key (`look`). Of other objects only what they are is known, so a
 recording holds for the same ones: local tensors that were not written to, modules, optimizers and functions; what else could
 have changed inside is never the same. Beside its arguments a function reads tensors by name, from its closure, its globals and
-its ``self``, in lists and modules too: where a name stands for another tensor, the function is recorded again. What it reaches
-in other ways (attributes of objects of its own) is taken to stay.
+its ``self``, in lists, modules and objects of the user's own classes too: where a name stands for another tensor, the recording
+does not hold. Numbers that it reads so, and what it reaches in other ways (properties that compute, objects of libraries), are
+taken to stay.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import functools
+import sys
 import types
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,6 +132,7 @@ _PARTS: dict[str, Any] = {
     "method": lambda f: (f.__self__, getattr(f.__self__, "__dict__", None), f.__func__),
     "partial": lambda f: (f.func, f.args, f.keywords),
     "wrapper": lambda f: (f.__wrapped__,),
+    "own": lambda o: _attributes(o),
 }
 
 
@@ -136,11 +140,32 @@ def _kind(kind: type) -> str:
     """How a type is looked into; it is asked for each object, and torch's own checks are slow."""
     names = {
         "tensor": torch.Tensor, "module": torch.nn.Module, "optimizer": torch.optim.Optimizer, "dict": dict,
-        "list": (list, tuple, set, frozenset), "method": types.MethodType, "partial": functools.partial,
+        "list": (list, tuple, set, frozenset, deque), "method": types.MethodType, "partial": functools.partial,
         "function": types.FunctionType, "wrapper": Wrapper,
     }  # fmt: skip
-    found = _KINDS[kind] = next((name for name, base in names.items() if issubclass(kind, base)), "other")
+    other = "own" if _is_own(kind) else "other"
+    found = _KINDS[kind] = next((name for name, base in names.items() if issubclass(kind, base)), other)
     return found
+
+
+def _is_own(kind: type) -> bool:
+    """Whether a class is the user's: of a notebook, or of a module that is no installed library's, Python's or ours."""
+    name = kind.__module__.partition(".")[0]
+    if name in sys.stdlib_module_names and name != "__main__":
+        return False
+    place = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return name not in ("syft_lab", "builtins") and not {"site-packages", "dist-packages"}.intersection(place.split("/"))
+
+
+def _attributes(thing: Any) -> list[Any]:
+    """What an object holds, in slots too."""
+    slots = [name for kind in type(thing).__mro__ for name in _slots(kind) if name not in ("__dict__", "__weakref__")]
+    return [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, name, None) for name in slots)]
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = kind.__dict__.get("__slots__", ())
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 _KINDS: dict[type, str] = {}  # by type: a program has few, and keeps most for ever

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import shutil
@@ -63,6 +64,7 @@ class Owner(People):
         try:
             self._open(listen, advertise)
         except BaseException:
+            self._end()  # or it would go on answering, and nobody could stop it
             self._lock.release()
             raise
 
@@ -237,14 +239,11 @@ class Owner(People):
         saved = read_secret(path) if path.exists() else {}
         host, port = _address(listen or saved.get("listen") or f"{DEFAULT_HOST}:0", "listen")
         if host in EVERYWHERE and not (advertise or saved.get("advertise")):
-            self._journal.close()
             raise UsageError(f"{host} means every address: say with --advertise host:port which one analysts should use")
+        if advertise is not None:
+            _address(advertise, "advertise")
         self._interface = "0.0.0.0" if host in EVERYWHERE else host  # noqa: S104 - as the owner asked for
-        try:
-            bound = self._service.start(host, port)
-        except BaseException:
-            self._journal.close()
-            raise
+        bound = self._service.start(host, port)
         self.listens = f"{host}:{bound}"
         self.address = advertise or saved.get("advertise") or f"{host}:{bound}"
         if advertise is None and listen is not None:
@@ -257,6 +256,13 @@ class Owner(People):
     def running(self) -> bool:
         """Whether this owner answers analysts."""
         return self._lock.is_locked
+
+    def _end(self) -> None:
+        """End what was opened, as far as a start came."""
+        parts = "_runs _service _tensors _webhook _planner _party_planner _executor _journal _store".split()
+        for opened in filter(None, (getattr(self, part, None) for part in parts)):
+            with contextlib.suppress(Exception):
+                (opened.close if hasattr(opened, "close") else opened.stop)()
 
     def stop(self) -> None:
         """Answer what is in hand, then close; everything stays in the state folder. Idempotent."""

@@ -86,6 +86,28 @@ def test_a_dead_address_is_one_line(owner, home, session):
     refused(lambda: lab.connect("hospital-a"), errors.UnreachableError, "is the owner's kernel running")
 
 
+@pytest.mark.parametrize("when", ["the address", "the file", "what ran before"])
+def test_a_start_that_fails_leaves_nothing_that_answers(home, patients, terms, monkeypatch, when):
+    first = lab.Owner.start("hospital-a")
+    first.publish(patients, name="patients", budget=lab.Budget(1.0), **terms)
+    first.stop()
+    before = {t.name for t in threading.enumerate()}
+
+    def fails(*_):
+        raise OSError("no space left")
+
+    place = {"the file": "syft_lab.kernel.owner.write_secret", "what ran before": "syft_lab.kernel.requests.runs.Runs.resume"}
+    with monkeypatch.context() as broken:
+        if when in place:
+            broken.setattr(place[when], fails)
+        with pytest.raises((errors.UsageError, OSError)):
+            lab.Owner.start("hospital-a", advertise="data.example" if when == "the address" else None)
+    assert {t.name for t in threading.enumerate()} <= before | {"syft-verify"}
+    again = lab.Owner.start("hospital-a")
+    assert again.address == first.address
+    again.stop()
+
+
 def test_an_owner_takes_a_port_that_the_system_gives_to_nobody_else_and_keeps_it(home, monkeypatch):
     owner = lab.Owner.start("hospital-a")
     port = int(owner.address.rpartition(":")[2])

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+from collections import deque
 
 import numpy as np
 import pytest
@@ -449,3 +450,41 @@ def test_a_pointer_shows_itself_while_it_is_recorded(owners):
 
     step(at(owners[0], 1.0))
     assert all("in a recording" in text for text in seen) and len(seen) == 2
+
+
+class Slotted:
+    __slots__ = ("v",)
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize("place", ["attribute", "slot", "deque", "inside"])
+def test_what_objects_of_the_user_hold_is_read_at_each_call(owners, place):
+    alice, bob = owners
+    mine, other, theirs = (
+        lab.send(torch.arange(4.0), alice),
+        lab.send(torch.arange(4.0) + 50, alice),
+        lab.send(torch.ones(4), bob),
+    )
+    held, outer, box = Slotted(), Plain(), deque([None])
+    outer.inner = Plain()
+
+    def put(value):
+        held.v, outer.v, outer.inner.v, box[0] = value, value, {"all": [value]}, value
+
+    body = {
+        "attribute": lambda x: x + outer.v,
+        "slot": lambda x: x + held.v,
+        "deque": lambda x: x + box[0],
+        "inside": lambda x: x + outer.inner.v["all"][0],
+    }[place]
+    plan = lab.plan(body)
+    put(mine)
+    assert plan(mine).get().tolist() == [0, 2, 4, 6]
+    put(other)
+    assert plan(mine).get().tolist() == [50, 52, 54, 56]
+    put(theirs)
+    with pytest.raises(errors.OtherOwnerError):
+        plan(mine)
