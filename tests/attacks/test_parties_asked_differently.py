@@ -187,6 +187,22 @@ def test_a_refusal_of_one_party_alone_parts_it_from_the_others(planted, monkeypa
     assert (names[0] == names[2]) is planted
 
 
+def test_a_plan_that_is_lost_at_one_party_alone_parts_it_from_the_others():
+    room = begun(0, SECRETS[0])
+    room.joints[2].quota.memory = 0
+    room.ask([[run([ZEROS], 24, ("aten.clone.default", (Ref(0),)))]] * 3)
+    assert [joint.space.held[24].tensor is None for joint in room.joints] == [False, False, True]
+    names = states(room)
+    assert names[0] == names[1] != names[2]
+
+
+def test_what_is_dropped_is_in_the_name_of_the_turn_that_drops_it():
+    room = begun(0, SECRETS[0])
+    room.ask([[run([ZEROS], 24, ("aten.clone.default", (Ref(0),)), free=[FLAGS] if i == 2 else [])] for i in range(3)])
+    names = states(room)
+    assert names[0] == names[1] != names[2]
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - READS - BEFORE))
 def test_whatever_a_party_is_asked_is_in_its_name_or_changes_nothing(command):
     room = begun(0, SECRETS[0])
