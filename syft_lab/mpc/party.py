@@ -32,7 +32,7 @@ from syft_lab.mpc.randomness import CIPHER_BYTES, FRESH_BYTES, KEY_BYTES, Stream
 
 PARTIES = 3
 WAIT_SECONDS = 30.0
-VERSION = b"syft-lab mpc 3\0\0"
+VERSION = b"syft-lab mpc 4\0\0"
 STEPS = f"torch {'.'.join(torch.__version__.split('.')[:2])}".encode().ljust(16, b"\0")  # may do one operation in other steps
 HELLO_BYTES = len(VERSION) + len(STEPS) + FRESH_BYTES + KEY_BYTES
 NAME_BYTES = 32

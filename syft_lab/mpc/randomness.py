@@ -37,7 +37,7 @@ def fresh(count: int = FRESH_BYTES) -> bytes:
 
 def run_key(shared: bytes, salts: Sequence[bytes], use: str) -> bytes:
     """The key of two parties for one run: ``shared`` is theirs, ``salts`` are of all parties in their order."""
-    return HKDF(SHA256(), KEY_BYTES, b"".join(salts), f"syft-lab mpc 3 {use}".encode()).derive(shared)
+    return HKDF(SHA256(), KEY_BYTES, b"".join(salts), f"syft-lab mpc 4 {use}".encode()).derive(shared)
 
 
 def turn_key(key: bytes, turn: bytes, use: str) -> bytes:

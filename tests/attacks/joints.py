@@ -18,17 +18,19 @@ from syft_lab.errors import LabError, PartnerError
 from syft_lab.kernel.executor.joint import COMPARED, Joint
 from syft_lab.mpc import party as parties
 from syft_lab.mpc.aby3 import vouch
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.functions import Fixed
 from syft_lab.mpc.randomness import CIPHER_BYTES, turn_key
 from syft_lab.mpc.share import Share
 
 NAMES = ("alice", "bob", "carol")
-N, SLOTS, PLANES, PATIENCE = 64, 5, 32, 20.0
+N, PLANES, PATIENCE = 64, 32, 20.0
+SLOTS = [slot for slot in Draw if slot is not Draw.AGGREGATE]  # which no analyst asks for
 WEIGHTS = np.random.default_rng(0).integers(0, 2**63, N - 1, dtype=np.uint64) * 2 + 1
 
 
-def run(inputs, output, *calls):
+def run(inputs, output, *calls, free=()):
     """What a party is asked to run: a plan of calls on held values, (op, arguments), of which the last one's result is kept.
 
     In arguments `Ref` stands for an input, or for what an earlier call made.
@@ -36,7 +38,7 @@ def run(inputs, output, *calls):
     count = len(inputs)
     nodes = tuple(plans.Node(op, tuple(args), {}, (count + i,)) for i, (op, args) in enumerate(calls))
     found = plans.Plan(count, nodes, (count + len(calls) - 1,))
-    return ("run", found, {"inputs": inputs, "outputs": [output], "free": [], "seeds": []}, found.digest)
+    return ("run", found, {"inputs": inputs, "outputs": [output], "free": list(free), "seeds": []}, found.digest)
 
 
 class _Link:
@@ -78,6 +80,17 @@ class Room:
     def _join(self, index):
         links = {other: _Link(self, index, other) for other in range(3) if other != index}
         self.joints[index]._fixed = Fixed(parties.join(index, NAMES, links, timeout=PATIENCE, log=True), 18, COMPARED)
+        self._note_turns(self.joints[index].fixed.party)
+
+    def _note_turns(self, party):
+        turn = party.turn
+
+        def noted(what):
+            turn(what)
+            self.turns.add(party.run)
+
+        self.turns.add(party.run)
+        party.turn = noted
 
     def ask(self, schedules):
         """Ask each party its own list of things, all three at the same time; a party that ended is asked no more."""
@@ -96,7 +109,6 @@ class Room:
                 self.errors[index].append(error)
                 if isinstance(error, PartnerError):
                     joint.close()
-            self.turns.add(joint.fixed.party.run)
 
     def _each(self, works):
         self._busy = set(range(3))
@@ -163,14 +175,14 @@ class View:
         ops = max(j.fixed.party.steps for j in self._room.joints) + 1
         blocks = N * 8 // 16
         counters = b"".join(
-            (op << 96 | slot << 64 | n).to_bytes(16, "big") for op in range(ops) for slot in range(SLOTS) for n in range(blocks)
+            (op << 96 | slot << 64 | n).to_bytes(16, "big") for op in range(ops) for slot in SLOTS for n in range(blocks)
         )
         keys = [turn_key(key, turn, "draws")[:CIPHER_BYTES] for key in self.party.keys.values() for turn in self._room.turns]
         keys += [stream._key for stream in self.party.streams.values()]
         keys += [turn_key(turn_key(key, turn, "seed"), b"", "mask")[:CIPHER_BYTES] for key in self.party.keys.values()
                  for turn in self._room.turns]  # fmt: skip
         made = [Cipher(algorithms.AES(k), modes.ECB()).encryptor().update(counters) for k in dict.fromkeys(keys)]
-        return [np.frombuffer(m, np.uint8).reshape(ops * SLOTS, 16 * blocks) for m in made]
+        return [np.frombuffer(m, np.uint8).reshape(ops * len(SLOTS), 16 * blocks) for m in made]
 
     def _held(self):
         states = [h.tensor.state for h in self._room.joints[self._who].space.held.values() if isinstance(h.tensor, Share)]

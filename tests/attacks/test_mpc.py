@@ -131,12 +131,12 @@ def test_a_planted_fault_no_zero_share_is_caught(monkeypatch):
 
 @pytest.mark.parametrize("name", ["truncate", "rectify", "sums put off"])
 def test_a_planted_fault_a_part_that_goes_out_as_it_is_is_caught(name, monkeypatch):
-    from syft_lab.mpc.aby3 import truncate as module
+    from syft_lab.mpc.aby3.draws import Draw
     from syft_lab.mpc.party import Party
 
     real = Party.words
-    spread = module._SPREAD
-    monkeypatch.setattr(Party, "words", lambda p, key, op, slot, shape: real(p, key, op, slot, shape) * (slot != spread))
+    spread = (Draw.TRUNCATE_PARTS, Draw.TRUNCATE_SHARES)
+    monkeypatch.setattr(Party, "words", lambda p, key, op, slot, shape: real(p, key, op, slot, shape) * (slot not in spread))
     assert max(worst(PROTOCOLS[name], s) for s in SECRETS) > 50
 
 

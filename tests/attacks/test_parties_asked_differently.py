@@ -5,15 +5,21 @@ is the same in all entries, as the secret is. Planted faults are found: masks th
 parts of a value that are not masked.
 """
 
+import contextlib
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from syft_lab import errors
+from syft_lab import errors, plans
+from syft_lab.kernel.executor.joint import Joint
+from syft_lab.kernel.executor.plans import COMMANDS, answer
 from syft_lab.mpc import sharing
+from syft_lab.mpc.aby3 import input as entering
 from syft_lab.mpc.aby3 import multiply, vouch
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.party import Party
 from syft_lab.mpc.share import TABLE
 from syft_lab.plans import Ref
@@ -21,8 +27,10 @@ from tests.attacks.joints import NAMES, N, Room, View, run
 from tests.attacks.test_mpc import surprise
 
 SECRETS = (1000.0, -3.5)
-ZEROS, FLAGS, OWNED = 1, 2, 8  # values that all parties have before they are asked different things
+ZEROS, FLAGS, OWNED, HALF = 1, 2, 8, 20  # values that all parties have before they are asked different things
 SEED = random.randrange(2**32)
+READS = {"describe", "stats", "fetch", "aggregate", "tried", "try"}
+BEFORE = {"gather", "meet", "join"}
 
 
 def enter(number, owner, secret):
@@ -45,6 +53,15 @@ def actions(owner, secret):
         "zeros": [("deal", 7, [N], 0, bytes(16 * N))] * 3,
         "constant": [("put", 6, "float32", [N], 0, bytes(4 * N))] * 3,
         "fetch": [("fetch", FLAGS, 0, 8)] * 3,
+        "half": [("deal", HALF, [N], 0, bytes(8 * N))] * 3,
+        "copy": [run([FLAGS], HALF, ("aten.clone.default", (x,)))] * 3,  # refused while a half is there
+        "rest": [("deal", HALF, [N], 8 * N, bytes(8 * N))] * 3,  # refused where there is no half
+        "whole": [("deal", HALF, [N], 0, bytes(16 * N))] * 3,
+        "half a constant": [("put", 6, "float32", [N], 0, bytes(2 * N))] * 3,
+        "product of it": [run([HALF, ZEROS, OWNED], 21, ("aten.mul.Tensor", (x, y)), ("aten.gt.Scalar", (Ref(3), 5.0)))] * 3,
+        "twice": [run([ZEROS], OWNED, ("aten.clone.default", (x,)))] * 3,  # refused, always
+        "no rule": [run([OWNED], 22, ("aten.sin.default", (x,)))] * 3,  # lost, always
+        "drop": [run([ZEROS], 23, ("aten.clone.default", (x,)), free=[FLAGS])] * 3,
     }  # fmt: skip
 
 
@@ -116,15 +133,122 @@ def test_no_longer_schedule_tells_anything():
 
 def test_parties_who_are_asked_alike_end_nothing():
     room = asked(0, SECRETS[0], *[list(actions(0, 0.0))] * 3)
-    assert room.errors == [[], [], []]
+    said = [[str(e) for e in errors_of] for errors_of in room.errors]
+    made_once = "a value is made once"  # a copy where a half is, the whole after the rest, the product of it, and twice
+    assert said[0] == said[1] == said[2]
+    assert set(said[0]) == {made_once}, said[0]
+    assert not room._left
     assert torch.equal(vouch.joined([p[OWNED] for p in room.parts], [N], NAMES), sharing.encode(torch.full((N,), SECRETS[0])))
+
+
+def states(room):
+    """Which of the parties' turns have one name."""
+    return [joint.fixed.party.run for joint in room.joints]
+
+
+SPLIT = {  # what the odd one is asked, and the others: afterwards each has a value of that number, and was refused something once
+    "a run between two halves": (["half", "copy", "rest"], ["copy", "whole"]),
+    "a run before them": (["copy", "half"], ["half", "copy"]),
+    "halves": (["half"], ["whole"]),
+    "a half and its refusal": (["half", "half"], ["half", "rest"]),
+    "half a constant": (["half a constant", "constant"], ["constant", "constant"]),
+    "a value that is dropped": (["drop", "zeros"], ["zeros", "drop"]),
+    "what is refused, always": (["twice"], []),
+    "what has no rule": (["no rule"], []),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+@pytest.mark.parametrize("odd", range(3))
+def test_parties_whose_values_may_differ_have_turns_of_other_names(name, odd):
+    """What is refused or failed, and what has not all come yet, is a part of what happened."""
+    room, (one, others), owner = begun((odd + 1) % 3, SECRETS[0]), SPLIT[name], (odd + 1) % 3
+    known = actions(owner, SECRETS[0])
+    room.ask([[known[n][i] for n in (one if i == odd else others)] for i in range(3)])
+    names = states(room)
+    assert names[odd] not in [n for i, n in enumerate(names) if i != odd]
+    room.ask([[known["product of it"][i], known["comparison"][i]] for i in range(3)])
+    ends(room, "")
+    assert learnt(room, owner) == (set(), 0)
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_refusal_of_one_party_alone_parts_it_from_the_others(planted, monkeypatch):
+    """By its quota, say; and the planted fault, refusals that are not hashed, is found."""
+    room = begun(0, SECRETS[0])
+    if planted:
+        real = Joint._say
+        monkeypatch.setattr(Joint, "_say", lambda joint, *what: None if what[0] in ("refused", "lost") else real(joint, *what))
+    room.joints[2].quota.memory = 0
+    room.ask([[("put", 6, "float32", [N], 0, bytes(2 * N))]] * 3)
+    assert [[e.code for e in errors_of] for errors_of in room.errors] == [[], [], ["failed"]]
+    names = states(room)
+    assert names[0] == names[1]
+    assert (names[0] == names[2]) is planted
+
+
+def test_a_plan_that_is_lost_at_one_party_alone_parts_it_from_the_others():
+    room = begun(0, SECRETS[0])
+    room.joints[2].quota.memory = 0
+    room.ask([[run([ZEROS], 24, ("aten.clone.default", (Ref(0),)))]] * 3)
+    assert [joint.space.held[24].tensor is None for joint in room.joints] == [False, False, True]
+    names = states(room)
+    assert names[0] == names[1] != names[2]
+
+
+def test_what_is_dropped_is_in_the_name_of_the_turn_that_drops_it():
+    room = begun(0, SECRETS[0])
+    room.ask([[run([ZEROS], 24, ("aten.clone.default", (Ref(0),)), free=[FLAGS] if i == 2 else [])] for i in range(3)])
+    names = states(room)
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - READS - BEFORE))
+def test_whatever_a_party_is_asked_is_in_its_name_or_changes_nothing(command):
+    room = begun(0, SECRETS[0])
+    joint, asked_for = (
+        room.joints[0],
+        {"start": 8, "value": OWNED, "size": 1, "shape": [N], "dtype": "float32", "owner": 0, "to": 1},
+    )
+    facts = {**asked_for, "source": "", "story": "", "what": [], "label": {}, "name": "", "runs": [{
+        "plan": "#0", "inputs": [1, 1], "outputs": [OWNED], "free": [], "seeds": []}]}  # fmt: skip
+    before, held = joint.fixed.party.run, dict(joint.space.held)
+    given = [plans.Plan(2, (), (0,)).canonical] if command == "run" else [bytes(4 * N)]
+    with contextlib.suppress(errors.LabError):
+        answer(joint, command, facts, given, None)
+    assert joint.fixed.party.run != before or command in ("load", "adopt")
+    assert joint.space.held == held
+    assert not joint.space.partial
+
+
+def test_a_party_holds_nothing_before_it_has_joined():
+    """What it held would be in no turn."""
+    joint = Joint()
+    joint._names = NAMES
+    assert joint.place(1, "float32", [N], 0, 8) is None
+    for command, *args in (("deal", 1, [N], 0, bytes(8)), ("put", 1, "float32", [N], 0, bytes(8)), run([], 1)):
+        with pytest.raises(errors.StateError, match="has not joined a run yet"):
+            getattr(joint, command)(*args)
+    assert not joint.space.held
+    assert not joint.space.partial
+
+
+def test_what_nobody_foresaw_ends_the_run(monkeypatch):
+    room = begun(0, SECRETS[0])
+    monkeypatch.setattr(room.joints[1], "_dealt", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        room.joints[1].deal(HALF, [N], 0, bytes(16 * N))
+    with pytest.raises(errors.PartnerError, match="the run ended"):
+        room.joints[1].deal(HALF, [N], 0, bytes(16 * N))
 
 
 # Planted faults
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_planted_fault_masks_that_do_not_hang_on_what_was_asked_are_found(secret, monkeypatch):
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_planted_fault_masks_that_hang_on_nothing_that_was_asked_are_found(secret, shared, monkeypatch):
+    """Where two protocols have one slot too; with slots of their own, the second wall, these two draw nothing alike."""
     real = Party._drawing
 
     def once(party):
@@ -133,7 +257,9 @@ def test_a_planted_fault_masks_that_do_not_hang_on_what_was_asked_are_found(secr
         return party._kept
 
     monkeypatch.setattr(Party, "_drawing", once)
-    assert guess(learnt(asked(0, secret, ["enter"], ["enter"], ["product of zeros"]), 0)[0]) == secret
+    if shared:
+        monkeypatch.setattr(entering, "Draw", SimpleNamespace(ENTER=Draw.ZERO_WORDS))
+    assert guess(learnt(asked(0, secret, ["enter"], ["enter"], ["product of zeros"]), 0)[0]) == (secret if shared else None)
 
 
 @pytest.mark.parametrize("secret", SECRETS)

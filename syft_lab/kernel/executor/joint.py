@@ -2,25 +2,29 @@
 
     gather (a key, ports) → meet (the partners' keys) → join (links, fresh masks) → enter, deal, put → plans → open
 
-All that the parties are asked is hashed into the name that their messages carry, and that their masks are made of
-(`Party.turn`): an analyst who asks one of them something else ends the run, before anything is opened, and no mask is used
-twice. What an owner opens is its part of the value (`aby3.vouch`): all three are needed, so one owner who keeps its part back
-keeps the value closed, and each is vouched for by two.
+All that the parties are asked, each part of a tensor that comes in, and what was refused or failed, is hashed into the name
+that their messages carry, and that their masks are made of (`Party.turn`): an analyst who asks one of them something else ends
+the run, before anything is opened, and no mask is used twice. What may change a party goes through `Joint._turn`, which is the
+one place where that is done; what only reads does not. What an owner opens is its part of the value (`aby3.vouch`): all three
+are needed, so one owner who keeps its part back keeps the value closed, and each is vouched for by two.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from syft_lab import canonical
 from syft_lab.errors import (
     FailedError,
     LabError,
+    PartnerError,
     PrivateValueError,
     RefusedOpError,
     StalePointerError,
@@ -33,7 +37,8 @@ from syft_lab.kernel.executor.compiled import Compiled, Step, text
 from syft_lab.kernel.executor.provenance import Made
 from syft_lab.kernel.executor.runner import Held, Partial, Quota, Runner
 from syft_lab.labels import PUBLIC, Label
-from syft_lab.mpc import party, sharing, tensor  # noqa: F401 - the rules
+from syft_lab.mpc import party, sharing
+from syft_lab.mpc import tensor as _rules  # noqa: F401 - they are entered
 from syft_lab.mpc.aby3.input import agree, enter
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.aby3.vouch import give
@@ -58,6 +63,7 @@ class Joint(Runner):
         self._addresses: dict[int, str] = {}
         self._stories: list[tuple[Made, str]] = []  # how this owner's own values came to be
         self._compare: list[Callable[[], None]] = []  # of shares that came in, and were not used yet
+        self._begun = 0  # steps of plans
 
     # Coming together
 
@@ -83,6 +89,7 @@ class Joint(Runner):
             raise StateError("this party has met nobody")
         links = self._mesh.connect(self._addresses, MEET_SECONDS)
         self._fixed = Fixed(party.join(self._index, self._names, links, self.device), fraction, COMPARED)
+        self._say("join", fraction, COMPARED, list(self._names))
 
     def close(self) -> None:
         """Leave: the partners hear of it."""
@@ -98,8 +105,37 @@ class Joint(Runner):
             raise StateError("this party has not joined a run yet")
         return self._fixed
 
-    def _turn(self, *what: Any) -> None:
-        self.fixed.party.turn(canonical.dumps(list(what)))
+    def _say(self, *what: Any) -> None:
+        """Hash something into the name of the turn, with how far this party got; raises StateError before it has joined."""
+        space, party = self.space, self.fixed.party
+        party.turn(canonical.dumps([*what, len(space.held), len(space.partial), self._begun]))
+
+    @contextmanager
+    def _turn(self, *what: Any) -> Iterator[None]:
+        """What may change this party, or makes it send something: a turn, from before the first check to how it came out.
+
+        What all parties refuse alike leaves them together. One that refuses what others do has a name of its own from there
+        on. Its words are not hashed, for they have the numbers of one machine. What failed in a way that nobody foresaw ends
+        the run, for it may have stopped anywhere.
+        """
+        self._say(*what)
+        try:
+            yield
+        except (PartnerError, StalePointerError):  # the run is over
+            raise
+        except LabError as error:
+            self._say("refused", error.code)
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def _once(self, number: int) -> None:
+        """Raise WireError for a value that is there already, and FailedError where there are too many."""
+        if type(number) is not int or number in self.space.held:
+            raise WireError("a value is made once")
+        if len(self.space.held) >= self.quota.values:
+            raise FailedError(f"more than {self.quota.values} values are held for you; let some pointers go")
 
     def _agreed(self) -> None:
         """Look at what the partners hold of shares that came in, before any of them is used; raises PartnerError."""
@@ -116,51 +152,74 @@ class Joint(Runner):
         Whether numbers are in range is private: where some are not, the value is lost at its owner, in silence. So is one that
         could not be computed.
         """
-        self._turn("enter", number, owner, list(shape))
-        fixed, why, whole = self.fixed, "the value that was shared could not be computed" if lost else "", None
-        if value is not None:
-            try:
-                whole = sharing.encode(value.to(self.device), fixed.f)
-            except UsageError as error:
-                whole, why = torch.zeros(tuple(shape), dtype=torch.int64, device=self.device), f"it was not shared: {error}"
-        self._room(2 * 8 * math.prod(shape))
-        shared = enter(fixed.party, owner, whole, shape)
-        self._compare.append(agree(fixed.party, shared))
-        made = Made(f"shared by {source} {list(shape)}")
-        if story:
-            self._stories.append((made, story))
-        self._share(number, shared, Label("private", (source,)), made, why)
+        with self._turn("enter", number, owner, list(shape)):
+            self._once(number)
+            if number in self.space.partial:
+                raise WireError("a value is made once")
+            self._room(2 * 8 * math.prod(shape))
+            fixed, why, whole = self.fixed, "the value that was shared could not be computed" if lost else "", None
+            if value is not None:
+                try:
+                    whole = sharing.encode(value.to(self.device), fixed.f)
+                except UsageError as error:
+                    whole = torch.zeros(tuple(shape), dtype=torch.int64, device=self.device)
+                    why = f"it was not shared: {error}"
+            shared = enter(fixed.party, owner, whole, shape)
+            self._compare.append(agree(fixed.party, shared))
+            made = Made(f"shared by {source} {list(shape)}")
+            if story:
+                self._stories.append((made, story))
+            self._share(number, shared, Label("private", (source,)), made, why)
+
+    def load(self, number: int, tensor: torch.Tensor, label: Mapping[str, Any], name: str) -> None:
+        """Refused: a party takes in shares."""
+        raise UsageError("a session in a federation takes in shares, and no value as it is")
+
+    def adopt(self, number: int, dtype: str, shape: Sequence[int], source: str, value: torch.Tensor | None) -> None:
+        """Refused: see `load`."""
+        raise UsageError("a session in a federation takes in shares, and no value as it is")
 
     def deal(self, number: int, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
         """Take in a part of the analyst's own shares: the two that this party has, one after the other, as int64."""
-        part, size = memoryview(data).cast("B"), 2 * 8 * math.prod(shape)
+        part = memoryview(data).cast("B")
+        with self._turn("deal", number, list(shape), start, part.nbytes):
+            self._once(number)
+            whole = self._dealt(number, 2 * 8 * math.prod(shape), start, part)
+            if whole is not None:
+                words = torch.from_numpy(whole.view(np.int64)).reshape(2, *shape).to(self.device)
+                shared = Shared(words[0], words[1])
+                self._compare.append(agree(self.fixed.party, shared))
+                self._share(number, shared, PUBLIC, Made(f"shared by the analyst {list(shape)}"), "")
+
+    def _dealt(self, number: int, size: int, start: int, part: memoryview) -> np.ndarray[Any, Any] | None:
+        """Keep a part of a value of ``size`` bytes; gives them once all are there. Raises WireError for one out of order."""
         if start == 0 and number not in self.space.partial:
             self._room(size)
-            self.space.partial[number] = Partial(torch.empty(size, dtype=torch.uint8).numpy())
+            self.space.partial[number] = Partial(np.empty(size, np.uint8))
         found = self.space.partial.get(number)
         if found is None or found.memory.nbytes != size or found.at != start or start + part.nbytes > size:
             raise WireError("a part of a tensor came out of order")
         found.memory[start : start + part.nbytes] = part
         found.at += part.nbytes
-        if found.at == size:
-            del self.space.partial[number]
-            self._turn("deal", number, list(shape))
-            flat = torch.from_numpy(found.memory).view(torch.int64) if size else torch.empty(0, dtype=torch.int64)
-            words = flat.reshape(2, *shape).to(self.device)
-            shared = Shared(words[0], words[1])
-            self._compare.append(agree(self.fixed.party, shared))
-            self._share(number, shared, PUBLIC, Made(f"shared by the analyst {list(shape)}"), "")
+        if found.at < size:
+            return None
+        del self.space.partial[number]
+        return found.memory
+
+    def place(self, number: int, dtype: str, shape: Sequence[int], start: int, size: int) -> memoryview | None:
+        """See `Runner.place`; nothing is begun before the run is, for what a party has then is in no turn."""
+        return None if self._fixed is None or number in self.space.held else super().place(number, dtype, shape, start, size)
 
     def put(self, number: int, dtype: str, shape: Sequence[int], start: int, data: bytes | memoryview) -> None:
         """Take in a part of a tensor that all parties may know."""
-        whole = self._partial(number, dtype, shape, start).memory
-        super().put(number, dtype, shape, start, data)
-        if number in self.space.held:
-            self._turn("put", number, dtype, list(shape), hashlib.sha256(whole.data).hexdigest())
+        with self._turn("put", number, dtype, list(shape), start, memoryview(data).nbytes):
+            self._once(number)
+            whole = self._partial(number, dtype, shape, start).memory
+            super().put(number, dtype, shape, start, data)
+            if number in self.space.held:
+                self._say("constant", hashlib.sha256(whole.data).hexdigest())
 
     def _share(self, number: int, shared: Shared, label: Label, made: Made, why: str) -> None:
-        if type(number) is not int or number in self.space.held:
-            raise WireError("a value is made once")
         share = Share(shared, self.fixed)
         spec = Spec.of(torch.empty(share.shape, dtype=share.dtype, device="meta"), label, 0)
         self.space.held[number] = Held(share, spec, made, why=why)
@@ -170,8 +229,11 @@ class Joint(Runner):
     def run(self, found: Plan, run: Mapping[str, Any], digest: str, keep: bool = False) -> dict[str, Any]:
         """Run a plan, as all parties do now."""
         self._agreed()
-        self._turn("run", found.digest, *(run[k] for k in ("inputs", "outputs", "free", "seeds")))
-        return super().run(found, run, digest, keep)
+        with self._turn("run", found.digest, *(run[k] for k in ("inputs", "outputs", "free", "seeds"))):
+            said = super().run(found, run, digest, keep)
+            if said["lost"]:
+                self._say("lost")
+            return said
 
     def _swift(self, plan: Compiled, given: Sequence[Held], digest: str, seeds: tuple[int, ...]) -> dict[int, Held] | None:
         """What failed can't be tried again in another way: the partners have gone on."""
@@ -190,6 +252,7 @@ class Joint(Runner):
 
     def _step(self, step: Step, values: dict[int, Held], lossy: bool, seeds: Sequence[int]) -> bool:
         """Run one step: shares tell nothing of values, so what fails says so."""
+        self._begun += 1
         kind, past = step.kind, tuple([values[n].made for n in step.reads])
         why = next((values[n].why for n in step.reads if values[n].why), "")
         if any(values[n].tensor is None for n in step.reads):
@@ -279,40 +342,39 @@ class Joint(Runner):
         """Do what was put off of a value that is fetched: in a turn of its own, for the parties send each other messages."""
         self._agreed()
         if share.put_off:
-            self._turn("fetch", number)
-            share.settle()
+            with self._turn("fetch", number):
+                share.settle()
 
     def open(self, number: int) -> memoryview:
         """The part of a value that this party gives (`aby3.vouch`), as bytes; empty where an input was lost.
 
         Raises PartnerError where the parties were not all asked the same.
         """
-        held = self._get(number)
-        if not isinstance(held.tensor, Share):
-            raise UsageError("this value is public, and the same at all owners")
         self._agreed()
-        self._turn("open", number)
-        fixed = self.fixed
-        part = give(fixed.party, held.tensor.shared)
-        for other in fixed.party.links:
-            fixed.party.send(other, torch.zeros(1, dtype=torch.uint8))
-        for other in fixed.party.links:
-            fixed.party.receive(other, (1,), torch.uint8)
-        return memoryview(b"" if held.why else part.to_bytes())
+        with self._turn("open", number):
+            held, party = self._get(number), self.fixed.party
+            if not isinstance(held.tensor, Share):
+                raise UsageError("this value is public, and the same at all owners")
+            part = give(party, held.tensor.shared)
+            for other in party.links:
+                party.send(other, torch.zeros(1, dtype=torch.uint8))
+            for other in party.links:
+                party.receive(other, (1,), torch.uint8)
+            return memoryview(b"" if held.why else part.to_bytes())
 
     def hand(self, owner: int, to: int, size: int, what: Sequence[Any], data: memoryview | None) -> memoryview:
         """Bytes that one owner hands to another over their link; the third sees nothing of them. Gives them at the other.
 
         They begin with a 1, or a 0 where there is nothing to be had. ``what`` they are (dtype, shape), all must be told alike.
         """
-        self._turn("hand", owner, to, size, list(what))
-        party = self.fixed.party
-        if data is not None and party.index == owner:
-            party.send(to, torch.frombuffer(bytearray(data), dtype=torch.uint8))
-        if party.index != to:
-            return memoryview(b"")
-        self._room(size)
-        return memoryview(party.receive(owner, (size,), torch.uint8).cpu().numpy())
+        with self._turn("hand", owner, to, size, list(what)):
+            party = self.fixed.party
+            if data is not None and party.index == owner:
+                party.send(to, torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            if party.index != to:
+                return memoryview(b"")
+            self._room(size)
+            return memoryview(party.receive(owner, (size,), torch.uint8).cpu().numpy())
 
     def aggregate(self, number: int) -> dict[str, Any]:
         """Refused: noise on shares is not there yet."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from syft_lab.errors import UsageError
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.party import Party
 
 PIECE, AHEAD = 1 << 19, 2  # numbers
@@ -95,7 +96,7 @@ class _Sum:
         self._flat[piece * PIECE : (piece + 1) * PIECE].copy_(both).mul_(1 / self.scale)
 
     def _mask(self, key: int, op: int, piece: int, size: int) -> Tensor:
-        return self.party.bits(key, op, piece, (4 * size,)).view(torch.int32)
+        return self.party.bits(key, op, Draw.AGGREGATE + piece, (4 * size,)).view(torch.int32)
 
     def _encoded(self, x: Tensor) -> Tensor:
         scaled = (x if x.dtype is torch.float32 else x.double()).mul(self.scale).round_()

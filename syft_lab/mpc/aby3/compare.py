@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from syft_lab.mpc import bits
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.multiply import both, masked_and
 from syft_lab.mpc.aby3.shares import Bits, Shared, joined, xor
 from syft_lab.mpc.party import Party
 
 K = 32
-_SHARE = 1
 
 
 def sign(party: Party, x: Shared, k: int = K) -> Bits:
@@ -53,8 +53,8 @@ def shared_bits(party: Party, x: Half, k: int) -> tuple[Bits, Bits]:
     op, me = party.step(), party.index
     shape = (k, bits.width(math.prod(x.shape)))
     none = torch.zeros(shape, dtype=torch.uint8, device=party.device)
-    r0 = party.bits(0, op, _SHARE, shape) if me != 1 else none
-    r2 = party.bits(2, op, _SHARE, shape) if me != 0 else none
+    r0 = party.bits(0, op, Draw.COMPARE_BITS, shape) if me != 1 else none
+    r2 = party.bits(2, op, Draw.COMPARE_BITS, shape) if me != 0 else none
     if x.mine is None:
         return Bits(none, r0), Bits(r2, none)
     mine = bits.planes(x.mine.reshape(-1), k) ^ (r0 if me == 0 else r2)

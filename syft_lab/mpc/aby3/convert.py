@@ -25,13 +25,12 @@ from torch import Tensor
 
 from syft_lab.mpc import bits
 from syft_lab.mpc.aby3.compare import Half, K, carry, half_of, pairs, shared_bits
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.multiply import masked, reshare_later
 from syft_lab.mpc.aby3.open import reveal_bits, reveal_parts
 from syft_lab.mpc.aby3.shares import Bits, Shared, plus, sub, xor
 from syft_lab.mpc.aby3.truncate import Truncation
 from syft_lab.mpc.party import Party
-
-_BIT, _FIRST, _SECOND = 1, 2, 3
 
 
 class DaBits(NamedTuple):
@@ -45,21 +44,21 @@ def dabits(party: Party, count: int) -> DaBits:
     """``count`` of them; see the module."""
     with party.preparing():
         op, me, shape = party.step(), party.index, (count,)
-        own, other = (party.bits(key, op, _BIT, (1, bits.width(count))) for key in (party.index, party.next))
+        own, other = (party.bits(key, op, Draw.DABIT_BIT, (1, bits.width(count))) for key in (party.index, party.next))
         first, second = bits.unpack(own[0], count).long(), bits.unpack(other[0], count).long()
         if me == 0:
-            v0 = party.words(0, op, _FIRST, shape)
+            v0 = party.words(0, op, Draw.DABIT_FIRST, shape)
             v1 = (first ^ second) - v0
             party.send(1, v1)
-            product = Shared(party.words(0, op, _SECOND, shape), party.words(1, op, _SECOND, shape))
+            product = Shared(party.words(0, op, Draw.DABIT_SECOND, shape), party.words(1, op, Draw.DABIT_SECOND, shape))
             return DaBits(Bits(own, other), Shared(v0 - 2 * product.own, v1 - 2 * product.other))
         if me == 1:
-            v1, r2, mask = party.receive(0, shape), second, party.words(1, op, _SECOND, shape)
+            v1, r2, mask = party.receive(0, shape), second, party.words(1, op, Draw.DABIT_SECOND, shape)
             mine = v1 * r2 - mask
             party.send(2, mine)
             product = Shared(mask, mine + party.receive(2, shape))
             return DaBits(Bits(own, other), Shared(v1 - 2 * product.own, r2 - 2 * product.other))
-        v0, r2, mask = party.words(0, op, _FIRST, shape), first, party.words(0, op, _SECOND, shape)
+        v0, r2, mask = party.words(0, op, Draw.DABIT_FIRST, shape), first, party.words(0, op, Draw.DABIT_SECOND, shape)
         mine = v0 * r2 - mask
         party.send(1, mine)
         product = Shared(mine + party.receive(1, shape), mask)

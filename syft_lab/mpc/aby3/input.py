@@ -17,10 +17,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.party import Party
 
-_SHARE, _HASH_BYTES = 0, 32
+_HASH_BYTES = 32
 
 
 def enter(party: Party, owner: int, x: Tensor | None, shape: Sequence[int]) -> Shared:
@@ -28,12 +29,12 @@ def enter(party: Party, owner: int, x: Tensor | None, shape: Sequence[int]) -> S
     op = party.step()
     none = torch.zeros((), dtype=torch.int64, device=party.device).expand(tuple(shape))
     if party.next == owner:
-        return Shared(none, party.words(owner, op, _SHARE, shape))
+        return Shared(none, party.words(owner, op, Draw.ENTER, shape))
     if party.index != owner:
         return Shared(party.receive(owner, shape), none)
     if x is None:
         raise ValueError("the owner of an input must have it")
-    kept = party.words(owner, op, _SHARE, shape)
+    kept = party.words(owner, op, Draw.ENTER, shape)
     rest = x - kept
     party.send(party.next, rest)
     return Shared(kept, rest)

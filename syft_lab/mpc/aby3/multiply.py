@@ -27,11 +27,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.shares import Bits, Shared
 from syft_lab.mpc.party import Party
 
 Bilinear = Callable[[Tensor, Tensor], Tensor]
-_ZERO = 0
 
 
 def multiply(party: Party, x: Shared, y: Shared, product: Bilinear = torch.mul) -> Shared:
@@ -67,7 +67,7 @@ def _point(index: int, x: Shared) -> Tensor:
 def mask(party: Party, z: Tensor) -> Tensor:
     """z_i + α_i: whatever the three z add up to, each alone tells nothing."""
     op = party.step()
-    return z + party.words(party.index, op, _ZERO, z.shape) - party.words(party.next, op, _ZERO, z.shape)
+    return z + party.words(party.index, op, Draw.ZERO_WORDS, z.shape) - party.words(party.next, op, Draw.ZERO_WORDS, z.shape)
 
 
 def reshare(party: Party, z: Tensor) -> Shared:
@@ -99,4 +99,4 @@ def masked_and(party: Party, x: Bits, y: Bits) -> Tensor:
 def mask_bits(party: Party, z: Tensor) -> Tensor:
     """`mask` for bits."""
     op = party.step()
-    return z ^ party.bits(party.index, op, _ZERO, z.shape) ^ party.bits(party.next, op, _ZERO, z.shape)
+    return z ^ party.bits(party.index, op, Draw.ZERO_BITS, z.shape) ^ party.bits(party.next, op, Draw.ZERO_BITS, z.shape)

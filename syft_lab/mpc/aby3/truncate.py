@@ -28,10 +28,9 @@ import torch
 from torch import Tensor
 
 from syft_lab.mpc import bits
+from syft_lab.mpc.aby3.draws import Draw
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.party import Party
-
-_BIT, _GIFT, _SHARE, _SPREAD = 1, 2, 3, 4
 
 
 def truncate(party: Party, z: Tensor | Shared, f: int) -> Shared:
@@ -57,14 +56,19 @@ class Truncation:
             _deal(party, self._op, z, f)
             return
         if party.index == 0:
-            spread = party.words(0 if isinstance(z, Tensor) else 1, self._op, _SPREAD, self.shape)
-            half, self._gift = spread.add_(part).add_(1 << 62), party.words(0, self._op, _GIFT, self.shape)
+            half = (
+                party.words(0, self._op, Draw.TRUNCATE_PARTS, self.shape)
+                if isinstance(z, Tensor)
+                else party.words(1, self._op, Draw.TRUNCATE_SHARES, self.shape)
+            )
+            half.add_(part).add_(1 << 62)
+            self._gift = party.words(0, self._op, Draw.TRUNCATE_GIFT, self.shape)
             constant = 1 - (1 << (62 - f))
         else:
             if isinstance(z, Tensor):
                 half = part + party.receive(2, self.shape)
             else:
-                half = part + z.other - party.words(1, self._op, _SPREAD, self.shape)
+                half = part + z.other - party.words(1, self._op, Draw.TRUNCATE_SHARES, self.shape)
             self._gift = _whole(party.receive(2, (part.numel(), _size(f)), torch.uint8)).view(self.shape)
             constant = -(1 << (64 - f))
         self._swapped = _swap(party, self._op, half)
@@ -74,10 +78,12 @@ class Truncation:
         """Step 3, sent now and taken later."""
         party, op, me = self._party, self._op, self._party.index
         if self.low is None:
-            found = Shared(party.words(2, op, _SHARE, self.shape), party.words(0, op, _SHARE, self.shape))
+            found = Shared(
+                party.words(2, op, Draw.TRUNCATE_RESULT, self.shape), party.words(0, op, Draw.TRUNCATE_RESULT, self.shape)
+            )
             return lambda: found
         not_wrapped = _not_wrapped(me, *self._swapped(), self._gift)
-        mask = party.words(0 if me == 0 else 2, op, _SHARE, self.shape)
+        mask = party.words(0 if me == 0 else 2, op, Draw.TRUNCATE_RESULT, self.shape)
         mine = (not_wrapped << (64 - self._f)).add_(self.low).sub_(mask)
         party.send(1 - me, mine)
         theirs = party.later(1 - me, self.shape)
@@ -92,18 +98,18 @@ class Truncation:
 def _deal(party: Party, op: int, z: Tensor | Shared, f: int) -> None:
     """Step 1, and the gift of step 2, at P2."""
     if isinstance(z, Tensor):
-        party.send(1, z - party.words(0, op, _SPREAD, z.shape))
+        party.send(1, z - party.words(0, op, Draw.TRUNCATE_PARTS, z.shape))
     shape = z.shape if isinstance(z, Tensor) else z.own.shape
     count = math.prod(shape)
-    alpha, beta = (party.bits(key, op, _BIT, (bits.width(count),)) for key in (0, 2))
-    gift = bits.unpack(alpha & beta, count).long() - party.words(0, op, _GIFT, (count,))
+    alpha, beta = (party.bits(key, op, Draw.TRUNCATE_BIT, (bits.width(count),)) for key in (0, 2))
+    gift = bits.unpack(alpha & beta, count).long() - party.words(0, op, Draw.TRUNCATE_GIFT, (count,))
     party.send(1, gift.view(torch.uint8).view(count, 8)[:, : _size(f)])
 
 
 def _swap(party: Party, op: int, half: Tensor) -> Callable[[], tuple[Tensor, Tensor, Tensor]]:
     """Step 2, sent now and taken later: d, e, and the mask of the one that is this party's."""
     me, count = party.index, half.numel()
-    secret = bits.unpack(party.bits(0 if me == 0 else 2, op, _BIT, (bits.width(count),)), count)
+    secret = bits.unpack(party.bits(0 if me == 0 else 2, op, Draw.TRUNCATE_BIT, (bits.width(count),)), count)
     mine = (half.reshape(-1) >= 0).view(torch.int8) ^ secret
     packed = bits.pack(mine)
     party.send(1 - me, packed)
