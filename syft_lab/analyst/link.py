@@ -302,7 +302,17 @@ class Link:
         """Ask; again over another connection if the link breaks, where the owner answers that as before."""
         if isinstance(message, AGAIN):
             return await self._again(lambda: self.asking(message, expected, timeout), timeout, "")
-        return await self.asking(message, expected, timeout)
+        try:
+            return await self.asking(message, expected, timeout)
+        except ConnectionLost:
+            await self._ask_why()
+            raise
+
+    async def _ask_why(self) -> None:
+        """After a break: raise what the owner says to a new connection, such as that access was revoked."""
+        await asyncio.sleep(0.01)  # whoever reads the old one hears of it too
+        with contextlib.suppress(*BROKEN):
+            await self._connect()
 
     async def persistently(self, message: Asked, expected: type[M]) -> tuple[M, Head | None]:
         """Ask; if the link breaks, connect again and ask for the same request, which the owner answers once.
