@@ -321,7 +321,8 @@ def test_a_terminal_decides_too(owner, session):
     assert f"syft-lab requests approve 1 {asked.digest}" in shown
     assert terminal("approve", "1")[0] == 2
     assert "another digest" in terminal("approve", "1", denied.digest)[1]
-    assert terminal("approve", "1", asked.digest) == (0, "request 1: approved, about to run\n")
+    code, shown = terminal("approve", "1", asked.digest)
+    assert code == 0 and shown.startswith("request 1: ") and "filed" not in shown  # it may run, or have run, by now
     assert terminal("deny", "2", "not", "this", "one") == (0, "request 2: denied (not this one)\n")
     until(owner, 1, "review")
     assert "m: number, 8 bytes" in terminal("show", "1")[1]
