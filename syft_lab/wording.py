@@ -51,13 +51,12 @@ def notes(query: Query, schema: Schema) -> list[str]:
             found.append(f"values beyond the bounds {bounds} are clipped to them")
         elif given and not (isinstance(value, Op) and value.args[1:] == (Lit(kind.low), Lit(kind.high))):
             ends = f"{kind.low:g} to {kind.high:g}, which the bounds {bounds} allow,"
-            found.append(f"values of {expression(value)} beyond {ends} are clipped to that")
+            found.append(f"values beyond {ends} are clipped to that")
     asked = [Op("is_null", (query.value,))] if query.value is not None else []
     texts = [n for node in (*asked, query.filter) if node is not None for n in _missed(node, schema)]
     if texts:
-        found.append(
-            f"other values of {', '.join(map(_name, dict.fromkeys(texts)))} than the declared categories count as missing"
-        )
+        told = ", ".join(map(_name, dict.fromkeys(texts)))
+        found.append(f"other values of {told} than the declared categories count as missing")
     if query.by:
         found.append(f"rows with another {' or '.join(map(_name, query.by))}, or none, are in no group")
     return found

@@ -151,6 +151,8 @@ def _kind(kind: type) -> str:
 def _is_own(kind: type) -> bool:
     """Whether a class is the user's: of a notebook, or of a module that is no installed library's, Python's or ours."""
     name = kind.__module__.partition(".")[0]
+    if kind is types.SimpleNamespace:
+        return True
     if name in sys.stdlib_module_names and name != "__main__":
         return False
     place = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""

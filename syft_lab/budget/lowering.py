@@ -41,11 +41,8 @@ def present(node: Node, schema: Schema) -> pl.Expr:
 def truth(node: Node, schema: Schema) -> pl.Expr:
     """True or false for each row; a null is false."""
     value = lower(node, schema)
-    return (
-        value.fill_null(False)
-        if isinstance(node, Col) or (isinstance(node, Op) and node.name in ("fill_null", "not"))
-        else value
-    )
+    nullable = isinstance(node, Col) or (isinstance(node, Op) and node.name in ("fill_null", "not"))
+    return value.fill_null(False) if nullable else value
 
 
 def _pair(node: Op, schema: Schema) -> tuple[Any, Any]:

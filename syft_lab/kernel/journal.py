@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -271,6 +272,9 @@ class Journal:
         known = self._db.execute("SELECT views FROM stamp").fetchone()[0] == stamp
         if known and (len(self._tree) > QUICK or self._follow()):
             return
+        if known:
+            warnings.warn(f"somebody changed {self._path.name} beside its log: budgets and requests are as the log has them",
+                          stacklevel=3)  # fmt: skip
         with self._transaction():
             views.create(self._db)
             for entry in self.entries():

@@ -275,7 +275,7 @@ def _kind_of(series: pl.Series, terms: Terms, people: pl.Series | None) -> Kind 
         for what, other in (("numbers", "float"), ("dates", "text"), ("true and false", "bool")):
             fits = known & _reads(values, what)
             few = _few(known & ~fits, fits, people)
-            if few and fits.any():
+            if few:
                 kinds = f"kinds={{{name!r}: 'text'}}" + (f" or {other!r}" if other == "float" else "")
                 raise UsageError(f"{name} holds {what} but for {few}: make it one or the other, or say {kinds}")
     if kind != "float" or series.dtype.is_decimal():

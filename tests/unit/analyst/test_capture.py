@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import threading
+import types
 from collections import deque
 
 import numpy as np
@@ -469,7 +470,7 @@ def test_what_objects_of_the_user_hold_is_read_at_each_call(owners, place):
         lab.send(torch.ones(4), bob),
     )
     held, outer, box = Slotted(), Plain(), deque([None])
-    outer.inner = Plain()
+    outer.inner = types.SimpleNamespace()
 
     def put(value):
         held.v, outer.v, outer.inner.v, box[0] = value, value, {"all": [value]}, value
