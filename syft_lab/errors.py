@@ -13,7 +13,9 @@
     ├── RefusedError          the owner's policy or a role does not allow it
     ├── FailedError           the owner's kernel could not finish; its cost counts as spent
     ├── PartnerError          a partner in a federation is gone, late, or sent what the protocol does not have
+    │   └── PartnerGoneError  it is gone: what it, or the third, says tells more
     ├── BusyError             the owner has too much to do just now; nothing was spent
+    ├── NotYetError           what was waited for is not there yet; it goes on (also a TimeoutError)
     ├── SuspendedError        the owner's journal is older than what it signed; it releases nothing
     ├── VerificationError     a receipt, a journal, a signed head or a partner's offer does not check
     ├── StateError            the state folder: locked, made by a newer version, readable by others
@@ -134,10 +136,22 @@ class PartnerError(LabError):
     code = "partner"
 
 
+class PartnerGoneError(PartnerError):
+    """A partner is gone, or the connection to it broke. Where it left for a reason, it and the third partner know more."""
+
+    code = "partner-gone"
+
+
 class BusyError(LabError):
     """The owner has too many requests in hand; nothing was spent."""
 
     code = "busy"
+
+
+class NotYetError(LabError, TimeoutError):
+    """What was waited for did not come in time. It goes on: wait again."""
+
+    code = "not-yet"
 
 
 class SuspendedError(LabError):

@@ -13,7 +13,7 @@ from syft_lab.analyst.pointer import PointerTensor, _converted, install
 from syft_lab.analyst.request import STATES, RemoteRequest
 from syft_lab.analyst.session import Session
 from syft_lab.analyst.shared import FixedPrecision, SharedTape, SharedTensor, shared_spec
-from syft_lab.errors import FailedError, RefusedError, UsageError
+from syft_lab.errors import NotYetError, RefusedError, UsageError
 from syft_lab.labels import Label
 from syft_lab.partnership import ADVERSARY, COLLUSION, DAYS, FRACTION, Member, Partnership
 from syft_lab.printable import printable, printed
@@ -74,7 +74,7 @@ class Federation:
         return all(s == "joined" for s in self.state.values())
 
     def wait(self, timeout: float = WAIT_SECONDS) -> Federation:
-        """Wait until every owner has accepted; gives itself. Raises RefusedError, or FailedError after ``timeout`` seconds."""
+        """Wait until every owner has accepted; gives itself. Raises RefusedError, or NotYetError after ``timeout`` seconds."""
         changed = threading.Event()
         for request in self.requests.values():
             request.on_change(lambda _: changed.set())
@@ -83,7 +83,7 @@ class Federation:
         while not self.accepted:
             self._check_possible()
             if time.monotonic() > end:
-                raise FailedError(f"{self._missing()} after {timeout:g} s: wait on with federation.wait(), the requests stay")
+                raise NotYetError(f"{self._missing()} after {timeout:g} s: wait on with federation.wait(), the requests stay")
             changed.wait(0.2)
             changed.clear()
         return self
@@ -105,6 +105,8 @@ class Federation:
     @property
     def tape(self) -> SharedTape:
         """The session in which values are shared; begun when it is first needed, and anew once it has ended."""
+        for owner in self.owners:
+            owner.freshen()
         with self._lock:
             if self._tape is None or self._tape.dead is not None:
                 self._renew()

@@ -175,6 +175,9 @@ class Link:
         """What else ends with the link, and what to tell the owner. On the loop."""
         return []
 
+    def _owner_started_anew(self) -> None:
+        """Its kernel is another than the one that was asked before. On the loop."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -209,6 +212,15 @@ class Link:
                 self._client = await self._greet()
             return self._client
 
+    def freshen(self) -> None:
+        """Connect now if the link broke, so that what is made next is made for the kernel that is there now.
+
+        Where nobody answers, that is said when something is asked.
+        """
+        if self._client is not None and self._client.closed and not self._loop.here:
+            with contextlib.suppress(*BROKEN):
+                self._loop.run(self._connect(), self._timeout * 2 * len(self._trust.addresses) + 5)
+
     async def connected(self) -> None:
         """Connect, if the link broke; raises an error of the tree. On the loop."""
         await self._connect()
@@ -241,7 +253,9 @@ class Link:
         card = canonical.loads(welcome.owner)
         if not isinstance(card, dict):
             raise LabError("the owner's card is no card; tell the owner")
-        self._card = card
+        before, self._card = self._card, card
+        if before and before.get("start") != card.get("start"):
+            self._owner_started_anew()
         head = Head.from_json(canonical.loads(welcome.head))
         held = None if self._trust.head is None else Head.from_json(self._trust.head)
         if not head.is_signed_by(self._trust.keys):

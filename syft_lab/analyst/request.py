@@ -24,7 +24,7 @@ STATES = {
     "expired": "expired", "approved": "approved; about to run", "running": "running",
     "review": "ran; awaiting release", "released": "released", "denied": "denied", "withheld": "withheld by the owner",
     "failed": "failed", "cancelled": "cancelled", "interrupted": "interrupted", "joined": "accepted: the owner takes part",
-    "left": "the owner no longer takes part",
+    "left": "the partnership was ended",
 }  # fmt: skip
 OVER = ("released", "denied", "withheld", "failed", "cancelled", "interrupted", "expired", "left")
 
@@ -116,7 +116,10 @@ class RemoteRequest:
         text = f"request {self.number} at {self.owner}: {STATES.get(self.state, self.state)}"
         given, needed = self.facts["approvals"]
         text += f" ({given} of {needed} approvals)" if needed > 1 and self.state in ("filed", "seen", "partly") else ""
-        return f"{text} ({printable(self.why)})" if self.why else f"{text}, {_age(self.facts['filed'])}"
+        if self.over and self.facts.get("by"):
+            text += f" by {printable(self.facts['by'])}"
+        since = self.facts["filed" if self.state in ("filed", "seen", "partly") else "changed"]
+        return f"{text} ({printable(self.why)})" if self.why else f"{text}, {_age(since)}"
 
     def cancel(self) -> None:
         """Take it back, also while it runs; raises UsageError once it is over."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from syft_lab.budget.accountant import MICRO, plain
-from syft_lab.errors import ConnectionLost, FailedError, LabError
+from syft_lab.errors import ConnectionLost, FailedError, LabError, NotYetError
 from syft_lab.printable import printed
 from syft_lab.receipt import Receipt
 from syft_lab.widgets import cards
@@ -116,7 +116,7 @@ class Result:
         except FailedError as failed:
             error, request = failed, self.request
         except WaitTimeout:
-            raise ConnectionLost(f"no answer within {timeout} s; the question goes on, ask for it again later") from None
+            raise NotYetError(f"not there after {timeout:g} s, and it goes on ({self.progress}): wait again later") from None
         except CancelledError:
             raise ConnectionLost("this result was cancelled; ask the same again: what was answered is free") from None
         if request is not None and request.broke and not error.details:

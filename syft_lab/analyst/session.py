@@ -238,6 +238,7 @@ class Session(Link):
         except ImportError:
             raise UsageError("pointer tensors need torch: pip install 'syft-lab[tensors]'") from None
         self.check_open()
+        self.freshen()
         if self._tape is None or self._tape.dead is not None:
             install()
             self._tape = SessionTape(self, PointerTensor)
@@ -364,6 +365,13 @@ class Session(Link):
 
         return Audit(self.owner, self._trust.keys, part,
                      lambda: None if self._trust.head is None else Head.from_json(self._trust.head))  # fmt: skip
+
+    def _owner_started_anew(self) -> None:
+        why = StalePointerError(f"the kernel of {self.owner} was restarted, and what it held for this session is gone")
+        if self._tape is not None:
+            self._tape.lose(why)
+        for joint in list(self.joint):
+            joint.lose(why)
 
     def _ending(self) -> list[m.Message]:
         self._filed.end()

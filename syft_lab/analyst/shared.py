@@ -26,6 +26,7 @@ from syft_lab.errors import (
     ConnectError,
     LabError,
     PartnerError,
+    PartnerGoneError,
     PrivateValueError,
     StalePointerError,
     UsageError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from syft_lab.analyst.session import Session
 
 LEAVE_SECONDS = 5.0
+WORD_SECONDS = 1.0  # after one owner says that another is gone: the others may say why
 _ALONE = (m.Ask, m.Fetch)  # what one owner may refuse without the others' losing their turn
 _AGAIN = "The session in the federation is over: share the values again, x.share(federation)"
 
@@ -211,6 +213,11 @@ class SharedTape(SessionTape):
                 told.add_done_callback(lambda f: f.cancelled() or f.exception())
             lane._die(why)
 
+    def lose(self, why: LabError) -> None:
+        """One owner's kernel is another one: what was shared is gone."""
+        if any(lane._begun for lane in self.lanes):
+            self.end(why)
+
     # What comes back
 
     def fetch(self, number: int, spec: Spec) -> torch.Tensor:
@@ -252,6 +259,7 @@ class _Joint:
         self._tape, self._alone = tape, isinstance(messages[0], _ALONE)
         self.future: Future[Any] = Future()
         self._replies: list[Any] = [None] * len(messages)
+        self._gone: LabError | None = None
         self._left, self._lock = len(messages), threading.Lock()
         if work != (0, 0):
             self.future.add_done_callback(tape.count(work))
@@ -270,7 +278,21 @@ class _Joint:
                     self.future.set_result((self._replies, None))
                 return
         said = _of(self._tape.lanes[index].owner, error)
-        if not self._alone or isinstance(error, PartnerError | StalePointerError | ConnectError):
+        self._gone = self._gone or said
+        if not isinstance(error, PartnerGoneError):
+            self._fail(said)
+        elif not self._left:
+            self._fail(self._gone)
+        elif self._gone is said:
+            loop = self._tape.lanes[index].session.loop
+            try:
+                loop.call_soon_threadsafe(loop.call_later, WORD_SECONDS, self._fail, said)
+            except RuntimeError:  # the session was closed
+                self._fail(said)
+
+    def _fail(self, said: LabError) -> None:
+        """No replies will come of all; the first that is told stays."""
+        if not self._alone or isinstance(said, PartnerError | StalePointerError | ConnectError):
             said = type(said)(f"{said}. {_AGAIN}")
             self._tape.end(said)
         with self._lock:

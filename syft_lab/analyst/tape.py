@@ -78,7 +78,7 @@ class SessionTape(Tape):
         super().__init__(kind)
         self.session, self.owner = session, session.alias
         self.space = secrets.token_hex(16)
-        self.sent = 0
+        self.sent, self._begun = 0, False
         self._remote: set[int] = set()
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue()
         self._pump: asyncio.Task[None] | None = None
@@ -360,6 +360,7 @@ class SessionTape(Tape):
             except Exception as fault:  # of ours: whoever waits must hear of it
                 self._settle(future, LabError(f"{message.kind} could not be sent ({type(fault).__name__}: {fault})"))
             else:
+                self._begun = True
                 if not future.done():
                     future.set_result((reply, held))
             return
@@ -423,6 +424,11 @@ class SessionTape(Tape):
     def waits(self, number: int) -> bool:
         """Whether a value is recorded, and not sent."""
         return number not in self._remote or any(number in run.outputs for run in self._runs)
+
+    def lose(self, why: LabError) -> None:
+        """The owner's kernel is another one: what the one before held is gone. What it never heard of goes to the new one."""
+        if self._begun:
+            self._die(why)
 
     def close(self) -> None:
         """The session ends: nothing more is sent."""

@@ -80,7 +80,10 @@ class Partners:
     def _hear(self, row: Row) -> None:
         """Who leaves a federation ends what runs in it."""
         if row.state in ("left", "expired") and self._desk.proposes(row):
-            self._tensors.end(row.digest.removeprefix("sha256:"), row.analyst, f"{self._name} left the federation")
+            body = self._desk.step(row)
+            why = f"the partnership with {self._name} was ended by {body['by']}" if "by" in body else (
+                f"the time of the partnership with {self._name} is over")  # fmt: skip
+            self._tensors.end(row.digest.removeprefix("sha256:"), row.analyst, why)
 
     def propose(self, analyst: Analyst, message: m.Propose) -> Row:
         """Take in a request for a partnership; raises UsageError where this owner is not in it, with this key.

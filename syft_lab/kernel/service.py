@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import math
 import re
+import secrets
 import sys
 import threading
 import time
@@ -102,6 +103,7 @@ class Service:
         self._filing: dict[str, Bucket] = {}
         self._loop: LoopThread | None = None
         self._stopping = False
+        self._start_id = secrets.token_hex(8)  # another at each start: by it a session hears that its values are gone
         self._server: ZmqServer | None = None
         self._hub: Hub | None = None
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="syft-query")
@@ -292,7 +294,7 @@ class Service:
             else:
                 proof = found
         card = {"name": self.name, "role": analyst.role, "analyst": analyst.name, "software": f"syft-lab {__version__}",
-                "isolation": self._isolation, "environment": _environment()}  # fmt: skip
+                "isolation": self._isolation, "environment": _environment(), "start": self._start_id}  # fmt: skip
         announced, signature = ("", b"")
         if self.next_keys is not None:
             announced = self.next_keys.public.curve

@@ -14,7 +14,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils.monitor import parse_monitor_message
 
-from syft_lab.errors import PartnerError
+from syft_lab.errors import PartnerError, PartnerGoneError
 from syft_lab.identity import Keys, PublicKeys
 from syft_lab.wire import sockets, zerocopy
 
@@ -43,7 +43,7 @@ class MemoryLink:
             raise PartnerError(f"did not send what was its turn within {timeout:g} s") from None
         if message is None:
             self._in.put(None)
-            raise PartnerError(_GONE)
+            raise PartnerGoneError(_GONE)
         at = len(message) - into.nbytes
         if at < 0:
             raise PartnerError("sent a message of another length")
@@ -76,12 +76,12 @@ class ZmqLink:
     def send(self, head: bytes, body: memoryview) -> None:
         """See `party.Link`."""
         if self._broken:  # the socket may not have heard of it yet
-            raise PartnerError(_GONE)
+            raise PartnerGoneError(_GONE)
         parts = [body[at : at + PART] for at in range(0, body.nbytes, PART)]
         try:
             self._socket.send_multipart([head, *parts], copy=False)
         except zmq.ZMQError:
-            raise PartnerError(_GONE) from None
+            raise PartnerGoneError(_GONE) from None
 
     def receive(self, into: memoryview, timeout: float) -> bytes:
         """See `party.Link`."""
@@ -92,7 +92,7 @@ class ZmqLink:
             except zmq.Again:
                 pass
             if self._broken:
-                raise PartnerError(_GONE)
+                raise PartnerGoneError(_GONE)
             ready = dict(self._poller.poll(max(0, int((end - time.monotonic()) * 1000))))
             if not ready:
                 raise PartnerError(f"did not send what was its turn within {timeout:g} s")

@@ -93,7 +93,8 @@ class Party:
     logs: Mapping[int, set[tuple[int, int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._counts, self._step, self._over = self.online, 0, ""
+        self._counts, self._step = self.online, 0
+        self._over: PartnerError | None = None
         self._sides = {i: _Side() for i in self.links}
         self.streams = self._drawing()
 
@@ -158,14 +159,14 @@ class Party:
 
     def check(self) -> None:
         """Raises PartnerError where the run is over: what broke once is never gone on with."""
-        if self._over:
-            raise PartnerError(self._over)
+        if self._over is not None:
+            raise type(self._over)(str(self._over))
 
-    def end(self, why: str) -> PartnerError:
-        """End the run; gives the error that says so."""
+    def end(self, why: str, kind: type[PartnerError] = PartnerError) -> PartnerError:
+        """End the run; gives the error that says so, the first there was."""
         known = "what was opened before stays known" if self.opened else "nothing was opened"
-        self._over = self._over or f"{why}; the run ended, and {known}"
-        return PartnerError(self._over)
+        self._over = self._over or kind(f"{why}; the run ended, and {known}")
+        return self._over
 
     def send(self, to: int, tensor: Tensor) -> None:
         """Send a tensor, which must not be written to afterwards."""
@@ -227,7 +228,7 @@ class Party:
         try:
             yield
         except PartnerError as error:
-            raise self.end(f"{self.names[other]} {error}") from None
+            raise self.end(f"{self.names[other]} {error}", type(error)) from None
 
 
 def join(

@@ -43,7 +43,7 @@ DOMAIN = "syft-lab"
 INNER_MESSAGES = 16  # on each side of the Unix socket
 CONNECTIONS, ALL_CONNECTIONS = 8, 4096
 WAITING, ALL_WAITING, UNTAKEN = 48 << 20, 96 << 20, 20 << 20
-HELD, UNREAD, TRACKED, LOOK_SECONDS = 8 << 20, 48 << 20, 4096, 0.002  # bytes of answers that have not left
+HELD, UNREAD, ALL_UNREAD, TRACKED, LOOK_SECONDS = 8 << 20, 48 << 20, 256 << 20, 4096, 0.002  # bytes
 RATE, BURST = 2000.0, 4000.0  # messages of a key that are handed on: the rest waits
 ARRIVALS, MANY_ARRIVALS = 20_000.0, 40_000.0  # of a key's that come in: beyond, it is cut off
 MOST_FRAMES, SKIPPED = 2 * codec.MAX_FRAMES, 5000  # frames of a message that are read; that are dropped at a time
@@ -428,8 +428,20 @@ class Door:
             if size >= TRACKED:
                 connection.unread.append((last.tracker, size))
                 self._unread[connection.key] += size
-                if self._unread[connection.key] > HELD:
-                    self._held.add(connection.key)
+                self._check_unread(connection.key)
+
+    def _check_unread(self, key: str) -> None:
+        """Hold a key that has much to read; where all together have too much, cut off the one with the most."""
+        if self._unread[key] > HELD:
+            self._held.add(key)
+        if self._unread.total() <= ALL_UNREAD:
+            return
+        for connection in self._by_number.values():
+            self._look_what_left(connection)
+        if self._unread.total() > ALL_UNREAD:
+            heaviest = max(self._unread, key=lambda k: self._unread[k])
+            for connection in [c for c in self._by_number.values() if c.key == heaviest]:
+                self._cut(connection, "it does not read its answers, and those of all take too much memory")
 
 
 def _on_the_wire(frame: zmq.Frame) -> int:

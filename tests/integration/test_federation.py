@@ -176,7 +176,7 @@ def test_nothing_is_shared_before_every_owner_accepted_and_each_reads_the_terms(
         assert "a study that waits" in repr(asked)
         asked.approve(digest=asked.digest)
         assert asked.state == "joined"
-    with pytest.raises(errors.FailedError, match="hospital-c has not accepted the partnership after 0.3 s"):
+    with pytest.raises(errors.NotYetError, match="hospital-c has not accepted the partnership after 0.3 s"):
         waiting.wait(0.3)
     tape = SharedTape(waiting, trio.sessions)  # an analyst who goes on all the same
     with pytest.raises(errors.LabError, match="hospital-c.*has not accepted the partnership yet"):
@@ -277,9 +277,9 @@ def test_terms_that_can_not_be_are_said_before_anybody_is_asked(trio):
 def test_who_leaves_ends_what_runs_and_nothing_begins_again(trio, fresh):
     s = torch.ones(3).fix_prec().share(fresh)
     trio.owners[1].requests.number(fresh.requests["hospital-b"].number).cancel()
-    with pytest.raises(errors.StalePointerError, match="hospital-b left the federation"):
+    with pytest.raises(errors.StalePointerError, match="the partnership with hospital-b was ended by owner"):
         (s * s).get()
-    with pytest.raises(errors.RefusedError, match="hospital-b.*no longer takes part"):
+    with pytest.raises(errors.RefusedError, match="hospital-b.*the partnership was ended by owner"):
         fresh.wait(20)
 
 
@@ -487,6 +487,21 @@ def test_a_value_of_a_session_that_ended_says_why_beside_one_of_the_next(trio, f
     for work in (lambda: old + new, lambda: new + old):
         with pytest.raises((errors.PartnerError, errors.StalePointerError), match="hospital-b.*share the values again"):
             work()
+
+
+def test_after_an_owners_restart_values_are_shared_and_sent_at_once(trio, fresh):
+    old, sent = torch.ones(3).fix_prec().share(fresh), lab.send(torch.ones(3), trio.sessions[1])
+    close(old.get(), torch.ones(3))
+    assert torch.equal((sent + 1).get(), torch.full((3,), 2.0))
+    trio.owners[1].stop()
+    trio.owners[1] = lab.Owner.start("hospital-b")
+    close((torch.ones(3).fix_prec().share(fresh) * 2).get(), 2 * torch.ones(3))
+    assert torch.equal((lab.send(torch.ones(3), trio.sessions[1]) + 1).get(), torch.full((3,), 2.0))
+    with pytest.raises(errors.StalePointerError, match="hospital-b was restarted.*share the values again"):
+        (old * old).get()
+    with pytest.raises(errors.StalePointerError, match="hospital-b was restarted.*recompute"):
+        (sent + 1).get()
+    assert torch.equal(sent.recompute().get(), torch.ones(3))
 
 
 def test_closing_a_session_ends_the_wait_in_a_federation_for_what_was_not_sent_yet(trio):

@@ -172,7 +172,9 @@ class Desk(Rows):
         if row is None or not self.proposes(row):
             raise RefusedError("this owner was never asked into this federation: lab.federation(a, b, c) asks")
         if row.state != "joined":
-            what = {"left": "left the federation", "expired": "let the partnership end, its time is over",
+            by = self.step(row).get("by")
+            what = {"left": f"no longer takes part in the federation: {by} ended that",
+                    "expired": "let the partnership end, its time is over",
                     "denied": "does not take part in the federation"}  # fmt: skip
             said = what.get(row.state, f"has not accepted the partnership yet: request {row.number} is {row.state}")
             raise RefusedError(f"this owner {said}{f' ({row.why})' if row.why else ''}")

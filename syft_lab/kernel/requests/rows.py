@@ -123,6 +123,7 @@ class Rows:
             "follows": row.follows, "comments": self.comments(row), "approvals": [len(self.approvers(row)), row.needed],
             "error": None if row.explained is None else self._journal.entry(row.explained).body["error"],
             "limits": asdict(self.settings.limits(said.get("role", "analyst"))),
+            "by": self.step(row).get("by", "") if row.state in ("left", "cancelled") else "",
         }  # fmt: skip
 
     def comments(self, row: Row) -> list[dict[str, str]]:
@@ -137,6 +138,10 @@ class Rows:
         if row.state in ("filed", "seen"):
             return []
         return [by for (by,) in self._journal.read("SELECT by FROM endorsements WHERE request = ? ORDER BY entry", row.request)]
+
+    def step(self, row: Row) -> dict[str, Any]:
+        """What the journal says of the step to the state it is in: who took it, and why."""
+        return self._journal.entry(row.moved).body
 
     def decided(self, row: Row) -> str:
         """Who, or which rule, decided, in words; empty while nobody did."""
