@@ -38,6 +38,7 @@ from syft_lab.expr import Col, Node, Query, Type, infer
 from syft_lab.schema import Scalar, Schema
 
 MOST_BITS, SUM_BITS = 30, 61  # of what a row adds, and of what all rows add
+WIDEST = 2.0**900  # of a value's bounds, so that no noisy sum passes what floats hold (2**1024)
 ENTRY, REST = "entry", "rest"
 Keys = tuple[tuple[Scalar, ...], ...]
 BROKEN = (Exception, pl.exceptions.PanicException)  # a panic of polars is no Exception to Python
@@ -171,7 +172,7 @@ def _grid(schema: Schema, query: Query, found: Type) -> Grid:
 def _scale(steps: int, width: float) -> float:
     """Steps a unit; raises QueryError where floats have none."""
     scale = steps / width
-    if not 0 < scale < math.inf or math.isinf(1 / scale):
+    if not 0 < scale < math.inf or math.isinf(1 / scale) or width > WIDEST:
         raise QueryError("the bounds of this expression are too wide or too narrow to compute with: write .clip(low, high)")
     return scale
 

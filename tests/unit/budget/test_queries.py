@@ -243,6 +243,12 @@ def test_bounds_that_floats_have_no_grid_for_are_refused_from_public_facts():
     tiny = Op("clip", (x, Lit(0.0), Lit(5e-324)))
     with pytest.raises(QueryError, match="too narrow"):
         queries.prepare(SCHEMA, Query("mean", tiny), cost(1))
+    for wide in (Op("mod", (a, Lit(1e308))), Op("mod", (a, Lit(1e272)))):  # whose noisy sums floats don't hold
+        for aggregate in ("sum", "mean"):
+            with pytest.raises(QueryError, match="too wide"):
+                queries.prepare(SCHEMA, Query(aggregate, wide), cost(1))
+    least = queries.prepare(SCHEMA, Query("sum", Op("mod", (a, Lit(1e270)))), Cost(1))
+    assert all(map(math.isfinite, queries.run(least, stored()[1]).high))
 
 
 def test_a_mechanism_that_costs_more_than_its_price_does_not_run():
