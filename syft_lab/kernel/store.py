@@ -426,7 +426,7 @@ def _describe(name: str, dtype: Any, terms: Terms) -> Column:
 
 
 def _check_bounds(name: str, kind: Kind, bounds: Any) -> tuple[float, float]:
-    wrong = UsageError(f"bounds of {name}: give (low, high), two numbers with low < high, below 2**53 in size, such as (0, 110)")
+    wrong = UsageError(f"bounds of {name}: give (low, high), low < high, both below 2**53 in size, such as (0, 110)")
     if kind not in ("int", "float"):
         raise UsageError(f"bounds of {name}: the column is {kind}, and only numbers have bounds")
     try:
