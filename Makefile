@@ -18,7 +18,7 @@ lab: $(EXTENSION)
 	$(BIN)/python examples/lab.py $(ARGS)
 
 test: $(EXTENSION)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ TOGETHER = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Two workers share the tests; those of a place in `TOGETHER` have one worker: they share a server, or owners, or measure load."""
+    """Workers share the tests; those of a place in `TOGETHER` have one worker: they share a server, or owners, or measure load."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
