@@ -228,13 +228,14 @@ def columns_of(node: Node) -> Iterator[str]:
 
 
 def weight(node: Node) -> int:
-    """How many operations the node becomes when it is lowered, at most: nested comparisons write operands twice over."""
+    """How many operations the node becomes when it is lowered, at most: comparisons and remainders write operands twice."""
     if not isinstance(node, Op):
         return 1
     first, *others = (weight(a) for a in node.args) if node.args else (0,)
-    twice = 2 if node.name in _COMPARISONS else 1
+    twice = 2 if node.name in (*_COMPARISONS, "mod") else 1
     times = {"between": 4, "is_in": 2 * len(others)}.get(node.name, twice)
-    return min(1 + times * first + twice * sum(others), MAX_WEIGHT + 1)
+    own = {"truediv": 5, "floordiv": 6, "mod": 8}.get(node.name, 1)
+    return min(own + times * first + twice * sum(others), MAX_WEIGHT + 1)
 
 
 def infer(node: Node, schema: Schema) -> Type:

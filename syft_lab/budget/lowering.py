@@ -99,7 +99,7 @@ def _divided(node: Op, schema: Schema) -> pl.Expr:
         return _arith(node, schema)  # of whole numbers, which is exact
     left, right = (_operand(a, schema, True) for a in node.args)
     if not isinstance(right, pl.Expr):
-        right = each_row(right, left)
+        right = each_row(right, pl.col(stored_names(schema, schema.columns[0])[0]))
     quotient: pl.Expr = (left if isinstance(left, pl.Expr) else pl.lit(left)) / right
     if node.name == "truediv":
         return quotient
@@ -107,7 +107,7 @@ def _divided(node: Op, schema: Schema) -> pl.Expr:
 
 
 def each_row(constant: float, beside: pl.Expr) -> pl.Expr:
-    """A constant as a column as long as ``beside``, which polars does not take for a constant."""
+    """A constant as a column as long as ``beside``, which polars does not take for a constant; no row's value is in it."""
     return beside.is_null().cast(pl.Float64) * 0.0 + constant
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syft_lab import expr
 from syft_lab.budget import lowering, queries
 from syft_lab.budget.accountant import Cost, cost
 from syft_lab.budget.tables import encode
@@ -237,6 +238,35 @@ def test_division_by_a_constant_is_true_division_in_each_row():
             .to_list()
         )
         assert found == [v / by for v in values]
+
+
+def chain(name, of, depth, right):
+    node = of
+    for _ in range(depth):
+        node = Op(name, (Op("cast", (node, Lit("int"))) if name == "cast" else node, *right))
+    return node
+
+
+@pytest.mark.parametrize("of", [x, a], ids=["float", "int"])
+@pytest.mark.parametrize("name", sorted(expr.OPERATIONS))
+@pytest.mark.parametrize("twin", [False, True])
+def test_no_operation_becomes_more_than_it_weighs(name, of, twin):
+    """Else a short question fills the owner's memory while it is priced: 9 remainders of remainders were 4^9 divisions."""
+    right = {"clip": (Lit(0), Lit(5)), "between": (Lit(0), Lit(5), Lit("both")), "is_in": (Lit(1), Lit(2)), "is_null": (),
+             "not": (), "cast": (Lit("float"),), "fill_null": (Lit(1),)}.get(name, (of,) if twin else (Lit(7.5),))  # fmt: skip
+    tried = 0
+    for depth in range(1, 9):
+        node = chain(name, of, depth, right)
+        if expr.weight(node) > 600:
+            break
+        try:
+            expr.infer(node, SCHEMA)
+        except QueryError:
+            continue
+        tried += 1
+        size = str(lowering.lower(node, SCHEMA)).count("col(")  # the leaves of what polars computes
+        assert size <= expr.weight(node), (depth, size, expr.weight(node))
+    assert tried > 2 or twin or name not in ("truediv", "mod", "floordiv", "add", "sub", "mul", "clip", "cast")
 
 
 def test_bounds_that_floats_have_no_grid_for_are_refused_from_public_facts():
