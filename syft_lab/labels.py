@@ -61,6 +61,7 @@ class Label:
 
 
 PUBLIC = Label("public")
+LEAST = 2.0**-950  # of an aggregate: below, floats lose digits of its size
 
 
 class Known(Protocol):
@@ -158,6 +159,8 @@ def _judged(rule: Callable[[_Step], Label | None], step: _Step) -> Label | None:
         return None
     if label is None or label.kind != "rows":
         return label
+    if label.bounds is not None and not all(map(math.isfinite, label.bounds)):
+        label = replace(label, bounds=None)
     counts = {t.shape[t.label.axis] for t in step.given if t.label.kind == "rows"}
     return label if 0 <= label.axis < len(step.out.shape) and {step.out.shape[label.axis]} == counts else None
 
@@ -249,7 +252,7 @@ def _scaled(step: _Step) -> Label | None:
         return x.label
     if name in ("mul", "div") and step.named.get("rounding_mode") is None:
         by = abs(other) if name == "mul" else (1 / abs(other) if other else math.inf)
-        if 0 < by < math.inf and math.isfinite(x.label.l1 * by):
+        if 0 < by < math.inf and LEAST < x.label.l1 * by < math.inf:
             return replace(x.label, l1=x.label.l1 * by, l2=x.label.l2 * by)
     return None
 

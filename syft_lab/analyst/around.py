@@ -3,9 +3,9 @@
 Numbers and words among arguments are part of a recording's key (`look`). Of other objects only what they are is known, so a
 recording holds for the same ones: local tensors that were not written to, modules, optimizers and functions; what else could
 have changed inside is never the same. Beside its arguments a function reads tensors by name, from its closure, its globals and
-its ``self``, in lists, modules and objects of the user's own classes too: where a name stands for another tensor, the recording
-does not hold. Numbers that it reads so, and what it reaches in other ways (properties that compute, objects of libraries), are
-taken to stay.
+its ``self``, in containers, modules and objects of the user's own classes too: where a name stands for another tensor, the
+recording does not hold. A function that reaches a pointer in other ways (a property that computes, an object of a library) is
+recorded at each call. Numbers that it reads by name, and local tensors that it reaches in other ways, are taken to stay.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import functools
 import sys
 import types
 import weakref
-from collections import deque
-from collections.abc import Sequence
+from collections import ChainMap, UserDict, UserList, deque
+from collections.abc import ItemsView, KeysView, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -126,8 +126,9 @@ def _reach(root: Any, found: list[Any], seen: dict[int, Any]) -> None:
 
 
 _PARTS: dict[str, Any] = {
-    "dict": lambda d: d.values(),
-    "list": lambda xs: xs,
+    "dict": lambda d: list(d.values()),
+    "list": list,
+    "array": lambda a: a.reshape(-1).tolist() if a.dtype == object else (),
     "optimizer": lambda o: (o.param_groups, list(o.state.values())),
     "method": lambda f: (f.__self__, getattr(f.__self__, "__dict__", None), f.__func__),
     "partial": lambda f: (f.func, f.args, f.keywords),
@@ -139,8 +140,10 @@ _PARTS: dict[str, Any] = {
 def _kind(kind: type) -> str:
     """How a type is looked into; it is asked for each object, and torch's own checks are slow."""
     names = {
-        "tensor": torch.Tensor, "module": torch.nn.Module, "optimizer": torch.optim.Optimizer, "dict": dict,
-        "list": (list, tuple, set, frozenset, deque), "method": types.MethodType, "partial": functools.partial,
+        "tensor": torch.Tensor, "module": torch.nn.Module, "optimizer": torch.optim.Optimizer, "array": np.ndarray,
+        "dict": (dict, types.MappingProxyType, ChainMap, UserDict),
+        "list": (list, tuple, set, frozenset, deque, UserList, KeysView, ValuesView, ItemsView),
+        "method": types.MethodType, "partial": functools.partial,
         "function": types.FunctionType, "wrapper": Wrapper,
     }  # fmt: skip
     other = "own" if _is_own(kind) else "other"

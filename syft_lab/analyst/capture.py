@@ -292,8 +292,8 @@ class Captured(around.Wrapper):
         if known is None or not same or not known.sure:
             before, known = known, _Recording(self._function, flat, tree, near, known)
             if known.stable and before is not None and before.takes(flat):
-                known.sure = known.sure or before.plan == known.plan
-                if same and not known.sure:
+                known.sure = known.sure or (before.plan == known.plan and not known.hidden)
+                if same and not known.sure and before.plan != known.plan:
                     self._changes(before.plan, known.plan)
             self.plan = known.plan
         if known.stable:
@@ -411,6 +411,10 @@ class _Recording:
                 met, left_on = tape.pointers.values(), {id(target) for target, _ in grads}
                 self._grads_met = [(m.outer, m.grad) for m in met if m.grad is not None and id(m.grad) in tape.pointers]
                 self._grads_met += [(m.outer, None) for m in met if m.grad is None and id(m.outer) in left_on - had]
+                seen = {id(t) for t in near if isinstance(t, torch.Tensor)}
+                seen |= {id(m.grad) for m in tape.pointers.values() if id(m.outer) in seen}
+                # What it reached in a way that nobody looks into may be another pointer at the next call.
+                self.hidden = any(id(m.outer) not in seen for m in tape.pointers.values())
         finally:
             tape.give_back()
         changed = [*self._written, *self._args_written, *self._grad_outs]
@@ -421,7 +425,7 @@ class _Recording:
         if tape.session is None:
             raise UsageError("a plan computes on pointers: give it one")
         self._session: SessionTape = tape.session
-        self.sure = not changed  # whether it is known to be the same at each call
+        self.sure = not changed and not self.hidden  # whether it is known to be the same at each call
         self._surroundings.read([source for kind, source in self._sources if kind == "local"])
 
     @staticmethod

@@ -1,5 +1,6 @@
 """The second wall: what labels rest on is tried before anything leaves. It stops wrong rules by itself, and right plans pass."""
 
+import math
 import os
 import random
 import signal
@@ -275,3 +276,70 @@ def test_a_known_kind_costs_less_than_a_millisecond():
     for _ in range(100):
         tape.runner.owed(number)
     assert (time.perf_counter() - start) / 100 < 1e-3
+
+
+# Views of views, wherever they begin
+
+
+def moved(rng, t):
+    """One more move of a tensor, its first axis kept."""
+    d, to = rng.randrange(1, t.dim()) if t.dim() > 1 else 0, t.dim()
+    n = t.shape[d]
+    moves = [lambda: t.contiguous(), lambda: t.flip(d) if d else t, lambda: t.unsqueeze(rng.randint(1, to))]
+    if d:
+        moves += [
+            lambda: t.narrow(d, (start := rng.randrange(n)), rng.randint(1, n - start)),
+            lambda: t.split((n + 1) // 2, d)[-1],
+            lambda: t.transpose(d, rng.randrange(1, to)),
+            lambda: t.reshape(t.shape[0], -1),
+            lambda: t.flatten(1),
+            lambda: t.narrow(d, rng.randrange(n), 1).expand(*t.shape),
+            lambda: t.movedim(d, 1),
+            lambda: t.contiguous().view(t.shape[0], 1, -1),
+        ]
+        moves += [lambda: t.select(d, rng.randrange(n)), lambda: t.unbind(d)[-1]] if to > 2 else []
+    return rng.choice(moves)()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_cut_out_of_a_part_is_no_false_alarm(seed):
+    """Of records, and of sums, whose integers are moved as they are; each chain in another run than what it begins with."""
+    for i in range(4):
+        rng = random.Random(100 * seed + i)
+
+        def chain(x, rng=rng):
+            for _ in range(rng.randint(2, 5)):
+                x = moved(rng, x)
+            return x
+
+        state = rng.getstate()
+        ready = prepared(lambda x: chain(x).clamp(0, 1).sum(0), [(torch.rand(5, 4, 3), ROWS)])
+        assert {op: trial.tried(claim) for claim, op in claims(ready).items() if trial.tried(claim)} == {}
+        rng.setstate(state)
+        whole = torch.rand(5, 4, 3)
+        tape = LocalTape()
+        sums = tape.asset(whole, ROWS).clamp(0, 1).sum(0, keepdim=True)
+        tape.flush()
+        found = chain(sums)
+        rng.setstate(state)
+        assert torch.equal(tape.held(found).tensor, chain(whole.clamp(0, 1).sum(0, keepdim=True)))
+        if found._spec.label.kind != "aggregate":  # expanded: one person moves more entries than it says
+            continue
+        exact = tape.runner.aggregate(found.current.number)
+        assert len(exact["ints"]) == found.numel()
+        near = torch.tensor(exact["ints"]).double().reshape(found.shape) * exact["step"] + exact["offset"]
+        assert torch.allclose(near, tape.held(found).tensor.double(), atol=1e-4)
+
+
+@pytest.mark.parametrize("by", [1e-305, 1e-315, 1e300, 1e308])
+def test_sizes_near_the_ends_of_floats_are_no_kernel_fault(by):
+    tape = LocalTape()
+    x = tape.asset(torch.rand(5, 4, dtype=torch.float64), ROWS)
+    for made in (lambda: (x * by).sum(1).clamp(0, 1).mean(0), lambda: x.mean(0) * by, lambda: (x * by).sum((0, 1))):
+        value = made()
+        if value._spec.label.kind == "aggregate":
+            tape.flush()
+            assert value._spec.label.l1 > 0 and math.isfinite(value._spec.label.l1)
+    for function in (lambda x: (x * by).sum(1).clamp(0, 1).mean(0), lambda x: x.mean(0) * by):
+        ready = prepared(function, [(torch.rand(5, 4).double(), ROWS)])
+        assert {op: said for claim, op in claims(ready).items() if (said := trial.tried(claim))} == {}

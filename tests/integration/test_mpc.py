@@ -26,7 +26,7 @@ from syft_lab.mpc.share import Share
 from syft_lab.mpc.tensor import run as run_shares
 from tests.parties import FRACTION, NAMES, K
 
-PATIENCE = 4.0
+PATIENCE = 30.0  # of parties that begin, on a busy machine
 
 
 def net():
@@ -35,17 +35,17 @@ def net():
                          nn.Softmax(1)).eval()  # fmt: skip
 
 
-def party(pipe, index, secrets, publics, addresses, dies_at):
+def party(pipe, index, secrets, publics, patience, dies_at):
     """One process: connects, waits for its shares, runs the network on them, says how it went."""
     torch.set_num_threads(1)
     mesh = Mesh(index, Keys(*secrets), NAMES).expect(publics)
     pipe.send(mesh.ports)
     addresses = pipe.recv()
     try:
-        links = mesh.connect(addresses, timeout=PATIENCE)
+        links = mesh.connect(addresses, timeout=patience)
         pipe.send("up")
         while (work := pipe.recv()) is not None:
-            me = join(index, NAMES, links, timeout=PATIENCE)
+            me = join(index, NAMES, links, timeout=patience)
             if dies_at is not None:
                 _die_at(me, dies_at, pipe)
             try:
@@ -76,7 +76,7 @@ def _die_at(me, number, pipe):
 
 
 @contextmanager
-def three(dies_at=None, through=None, wrong_key=False):
+def three(dies_at=None, through=None, wrong_key=False, patience=PATIENCE):
     """Pipes to three parties that are up; ``through`` changes the address by which party 1 reaches party 0."""
     keys = [Keys.generate() for _ in NAMES]
     publics = [k.public for k in keys]
@@ -85,7 +85,7 @@ def three(dies_at=None, through=None, wrong_key=False):
     for index, key in enumerate(keys):
         ours, theirs = context.Pipe()
         mine = Keys.generate() if wrong_key and index == 1 else key
-        arguments = (theirs, index, (mine.curve_secret, mine._seed), publics, None, dies_at if index == 1 else None)
+        arguments = (theirs, index, (mine.curve_secret, mine._seed), publics, patience, dies_at if index == 1 else None)
         worker = context.Process(target=party, args=arguments, daemon=True)
         worker.start()
         theirs.close()
@@ -146,21 +146,21 @@ def test_a_party_that_is_killed_ends_the_run_of_the_others_at_once(number):
             assert kind == "failed"
             assert "bob is gone" in said or "is gone" in said
             assert "nothing was opened" in said
-            assert ended - died < PATIENCE
+            assert ended - died < 10  # and not 30 s
 
 
 def test_a_party_that_hangs_is_named_within_the_timeout():
-    with three((11, signal.SIGSTOP)) as (pipes, _):
+    with three((11, signal.SIGSTOP), patience=8) as (pipes, _):
         ask(pipes)
         _, stopped = heard(pipes[1])
         said = [heard(pipes[index]) for index in (0, 2)]
-        assert all(s[0] == "failed" and s[2] - stopped < 3 * PATIENCE for s in said)
+        assert all(s[0] == "failed" and s[2] - stopped < 3 * 8 for s in said)
         assert any("bob did not send what was its turn" in s[1] for s in said)
 
 
 def test_a_partner_with_another_key_is_not_one():
-    with three(wrong_key=True) as (_, up):
-        assert up[0] == ("not up", f"{NAMES[1]} did not connect with its key within {PATIENCE:g} s")
+    with three(wrong_key=True, patience=4) as (_, up):
+        assert up[0] == ("not up", f"{NAMES[1]} did not connect with its key within 4 s")
 
 
 @pytest.fixture

@@ -149,9 +149,12 @@ def text(step: Step, seeds: Sequence[int]) -> str:
     return said if step.seed is None else f"{said[:-1]}, seed={seeds[step.seed]})"
 
 
-def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device) -> Compiled:
-    """Check a plan and make it ready; raises RefusedOpError, PrivateValueError, UsageError or WireError."""
-    known: dict[int, Spec] = {i: spec.plain for i, spec in enumerate(specs)}
+def compiled(plan: Plan, specs: Sequence[Spec], device: torch.device, inside: bool = False) -> Compiled:
+    """Check a plan and make it ready; raises RefusedOpError, PrivateValueError, UsageError or WireError.
+
+    Its inputs are taken to begin where their memory does; not where it is a part of a plan, cut out from ``inside`` it.
+    """
+    known: dict[int, Spec] = {i: spec if inside else spec.plain for i, spec in enumerate(specs)}
     steps: list[Step] = []
     flops = 0.0
     for node in plan.nodes:

@@ -498,9 +498,13 @@ class Runner:
                 old.cut()
 
     def _grid(self, step: Step, values: Mapping[int, Held], out: Spec) -> grid.Grid | None:
-        """The exact companion of an aggregate."""
-        if out.label.kind != "aggregate":
-            return None
+        """The exact companion of an aggregate, laid out in memory as it is: a view of one may be none of another."""
+        made = self._companion(step, values) if out.label.kind == "aggregate" else None
+        if made is None or made.ints.stride() == out.stride or made.ints.shape != out.shape:
+            return made
+        return made.shaped(lambda ints: laid_out(ints, out.typed(ints.dtype)))
+
+    def _companion(self, step: Step, values: Mapping[int, Held]) -> grid.Grid | None:
         named = labels.bound(step.kind.op, step.node.args, step.node.kwargs)
         name = ops.packet(step.kind.op)
         held = next(values[n] for n in step.reads if values[n].spec.label.kind != "public")

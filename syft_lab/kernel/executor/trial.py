@@ -93,7 +93,7 @@ def _parsed(claim: bytes) -> tuple[Step, list[Spec]]:
     said = canonical.loads(claim, limit=plans.MAX_PLAN)
     plan: Plan = plans.parse(canonical.dumps(said["plan"]))
     specs = [Spec.from_json(s) for s in said["reads"]]
-    ready: Compiled = compiled(plan, specs, CPU)
+    ready: Compiled = compiled(plan, specs, CPU, inside=True)
     (step,) = ready.steps
     if [None if s is None else s.to_json() for s in step.kind.outs] != said["outs"]:
         raise _Fallen(f"the rule of {step.kind.op} says something else where this is tried")

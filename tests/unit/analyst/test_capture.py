@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import threading
 import types
-from collections import deque
+import unittest.mock
+from collections import ChainMap, UserDict, UserList, deque
 
 import numpy as np
 import pytest
@@ -458,10 +459,17 @@ class Slotted:
 
 
 class Plain:
-    pass
+    shared = None
+
+    @property
+    def computed(self):
+        return vars(self)["v"]
 
 
-@pytest.mark.parametrize("place", ["attribute", "slot", "deque", "inside"])
+@pytest.mark.parametrize(
+    "place",
+    "attribute slot deque inside UserDict ChainMap UserList proxy items array property class library".split(),
+)
 def test_what_objects_of_the_user_hold_is_read_at_each_call(owners, place):
     alice, bob = owners
     mine, other, theirs = (
@@ -469,17 +477,29 @@ def test_what_objects_of_the_user_hold_is_read_at_each_call(owners, place):
         lab.send(torch.arange(4.0) + 50, alice),
         lab.send(torch.ones(4), bob),
     )
-    held, outer, box = Slotted(), Plain(), deque([None])
+    held, outer, box, known = Slotted(), Plain(), deque([None]), {"v": None}
     outer.inner = types.SimpleNamespace()
+    user, users, chain, array = UserDict(), UserList([None]), ChainMap({"v": None}), np.array([None], object)
+    proxy, pairs, library = types.MappingProxyType(known), known.items(), unittest.mock.Mock()
 
     def put(value):
         held.v, outer.v, outer.inner.v, box[0] = value, value, {"all": [value]}, value
+        user["v"], users[0], chain["v"], array[0], known["v"], Plain.shared, library.v = (value,) * 7
 
     body = {
         "attribute": lambda x: x + outer.v,
         "slot": lambda x: x + held.v,
         "deque": lambda x: x + box[0],
         "inside": lambda x: x + outer.inner.v["all"][0],
+        "UserDict": lambda x: x + user["v"],
+        "ChainMap": lambda x: x + chain["v"],
+        "UserList": lambda x: x + users[0],
+        "proxy": lambda x: x + proxy["v"],
+        "items": lambda x: x + dict(pairs)["v"],
+        "array": lambda x: x + array[0],
+        "property": lambda x: x + outer.computed,
+        "class": lambda x: x + outer.shared,
+        "library": lambda x: x + library.v,
     }[place]
     plan = lab.plan(body)
     put(mine)

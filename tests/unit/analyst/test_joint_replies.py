@@ -22,7 +22,7 @@ def turn():
     session = SimpleNamespace(loop=loop.loop)
     lanes = [SimpleNamespace(owner=name, session=session) for name in ("alice", "bob", "carol")]
     ended = []
-    joint = shared._Joint(SimpleNamespace(lanes=lanes, end=ended.append), [m.Ran()] * 3, [], (0, 0))
+    joint = shared._Joint(SimpleNamespace(lanes=lanes, end=ended.append), [m.Leave("ab" * 16)] * 3, [], (0, 0))
     replies = [Future() for _ in lanes]
     for index, reply in enumerate(replies):
         reply.add_done_callback(lambda f, i=index: joint.heard(i, f))
@@ -55,7 +55,7 @@ def test_when_all_have_spoken_nobody_waits(turn, monkeypatch):
     monkeypatch.setattr(shared, "WORD_SECONDS", 600)
     joint, replies, _ = turn
     replies[0].set_exception(GONE)
-    replies[1].set_result((m.Ran(), None))
+    replies[1].set_result((m.Ran(b""), None))
     replies[2].set_exception(GONE)
     with pytest.raises(errors.PartnerGoneError, match="alice: bob is gone"):
         joint.future.result(5)
