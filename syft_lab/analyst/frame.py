@@ -233,8 +233,7 @@ class PointerFrame:
         return Col(name)
 
     def _where(self, mask: Node) -> PointerFrame:
-        chosen = mask if self._chosen is None else Op("and", (self._chosen, mask))
-        expr.check_size(chosen)
+        chosen = expr.fitted(mask if self._chosen is None else Op("and", (self._chosen, mask)))
         if expr.infer(chosen, self._source.schema).kind != "bool":
             raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
         return PointerFrame(self._source, self._names, chosen, self._made)

@@ -26,9 +26,8 @@ class PointerSeries:
     __array_ufunc__ = None  # numpy operators give way to ours
 
     def __init__(self, frame: PointerFrame, node: Node, name: str) -> None:
-        expr.check_size(node)
-        self._frame, self._node, self.name = frame, node, name
-        self._type = expr.infer(node, frame._source.schema)
+        self._frame, self._node, self.name = frame, expr.fitted(node), name
+        self._type = expr.infer(self._node, frame._source.schema)
 
     def _op(self, name: str, *others: Any, reverse: bool = False) -> PointerSeries:
         nodes = [self._node, *(self._operand(o) for o in others)]

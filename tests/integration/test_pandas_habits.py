@@ -1,5 +1,8 @@
 """What people type at pandas: the same line on a pointer, seen on the mock, gives what pandas gives on the mock."""
 
+from functools import reduce
+from operator import or_
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +48,9 @@ FRAMES = {
     "columns": lambda f: f[["age", "ward"]],
     "assign": lambda f: f.assign(twice=f.age * 2, half=lambda g: g.age / 2),
     "dropna": lambda f: f.dropna(),
+    "dropna of many": lambda f: f.dropna(subset=["los_days", "ward", "age", "sex"] * 12),
+    "many filters": lambda f: reduce(lambda g, n: g[g.age != n], range(40), f),
+    "many conditions": lambda f: f[reduce(or_, [f.age == n for n in range(20, 60)])],
     "dropna of some": lambda f: f.dropna(subset=["los_days", "ward"]),
     "fillna": lambda f: f.fillna({"los_days": 1.0}),
 }

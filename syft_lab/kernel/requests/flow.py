@@ -1,8 +1,8 @@
 """What a cell's names may stand for, as far as reading tells: a dataset, a column, or a function that takes out one value.
 
 An abstract run of the code: statements in order, branches and loops as if each ran, the cell's own functions on what they are
-given, containers as the sum of their parts. Where it is unsure it says too much. Code can still hide from it: in classes, files,
-text that is run or put together, and libraries that it knows nothing of.
+given, containers as the sum of their parts. Where it is unsure it says too much. Code can still hide from it: in classes, in
+files, in text that is run or put together, and in libraries that it knows nothing of.
 """
 
 from __future__ import annotations
