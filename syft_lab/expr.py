@@ -187,7 +187,7 @@ def _depth(node: Node) -> int:
         left, depth = left - len(level), depth + 1
         if left < 0:
             raise QueryError(
-                f"this expression has more than {MAX_NODES} parts: write many values as column.isin([…]), a range as "
+                f"this expression has more than {MAX_NODES} parts: write up to 100 values as column.isin([…]), a range as "
                 "column.between(low, high), rows without nulls as frame.dropna(['age', …]) of the columns you use"
             )
         level = [a for n in level if isinstance(n, Op) for a in n.args]
