@@ -17,18 +17,19 @@ _GROUPS, _MODULE, _FOREIGN = "groups", "a module that moves data", "a function o
 DATA = frozenset((TABLE, COLUMN))
 NOTHING: frozenset[str] = frozenset()
 _MODULES = ("numpy", "pandas", "torch", "polars", "copy", "json", "itertools", "functools", "collections", "io", "math")
-_FACTS = ("shape", "columns", "dtypes", "dtype", "size", "ndim", "empty", "name", "names", "device")
+_FACTS = ("shape", "columns", "dtypes", "dtype", "size", "ndim", "empty")  # attributes that no column can hide
 _WHOLE = ("T", "loc", "iloc", "values", "data")  # attributes of a table that are no column
 _PUTTING = ("append", "extend", "add", "update", "insert", "setdefault", "write")
 # What gives one number, or a few, for many rows. Those that can be one person's value are hinted at by name.
-_REDUCING = frozenset((
-    "mean", "sum", "count", "std", "var", "sem", "skew", "kurt", "prod", "nunique", "value_counts", "any", "all", "corr", "cov",
-    "median", "min", "max", "amin", "amax", "nanmin", "nanmax", "idxmin", "idxmax", "argmin", "argmax", "mode", "first", "last",
-    "nth", "describe", "quantile", "percentile", "nanquantile", "nanpercentile", "nanmean", "nansum", "nanstd", "nanvar",
-    "average", "histogram", "bincount", "corrcoef", "polyfit", "lstsq", "solve", "norm", "dot", "matmul", "einsum", "crosstab",
-    "pivot_table", "agg", "aggregate", "reduce", "numel", "size", "len", "fsum", "print", "isinstance", "type", "range", "bool",
-    "count_nonzero", "autocorr", "info", "equals", "memory_usage", "mse_loss", "cross_entropy", "nll_loss", "l1_loss",
-))  # fmt: skip
+_REDUCING = frozenset(
+    """
+    mean sum count std var sem skew kurt prod nunique value_counts any all corr cov median min max amin amax nanmin nanmax
+    idxmin idxmax argmin argmax mode first last nth describe quantile percentile nanquantile nanpercentile nanmean nansum
+    nanstd nanvar average histogram bincount corrcoef polyfit lstsq solve norm dot matmul einsum crosstab pivot_table agg
+    aggregate reduce numel size len fsum print isinstance type range bool count_nonzero autocorr info equals memory_usage
+    mse_loss cross_entropy nll_loss l1_loss
+""".split()
+)
 
 
 class Call(NamedTuple):
@@ -194,7 +195,7 @@ class Flow:
     def _attribute(self, of: frozenset[str], name: str) -> frozenset[str]:
         if _MODULE in of:
             return of | (self._known & {name})
-        if name in _FACTS or name in _REDUCING:
+        if name in _FACTS:
             return NOTHING
         return of if name in _WHOLE else _column(of)
 

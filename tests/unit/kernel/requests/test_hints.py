@@ -53,7 +53,7 @@ d = {'a': t.age} ; d = [t.age, 3] ; d, e = t.age, 1 ; d: object = t ; d, *e = t,
 d = t.age.map(str) ; d = t.filter(['age']) ; d = t.get('age') ; d = t.pop('age') ; d = t.assign(a=1) ; d = t.where(True) ; d = t.melt()
 d = pd.DataFrame(t) ; d = pd.Series(t.age) ; d = pd.concat([t]) ; d = copy.copy(t) ; d = t if True else 0 ; d = None or t ; d = t.eval('age')
 d = t.age.to_list() ; d = t.to_json() ; d = t.to_csv() ; d = t.to_records() ; d = t.to_string() ; d = str(t) ; d = f'{t.age}' ; d = np.array(t)
-d = set(t.age) ; d = tuple(t.age) ; d = dict(t.age) ; d = [x for x in t.age] ; d = {k: v for k, v in t.items()} ; d = next(iter(t.age))
+d = set(t.age) ; d = tuple(t.age) ; d = dict(t.age) ; d = [x for x in t.age] ; d = t.name ; d = t.type ; d = {k: v for k, v in t.items()} ; d = next(iter(t.age))
 d = t.xs(0) ; d = t.take([0]) ; d = t[t.age > 99] ; d = t.age + 1 ; d = t.age > 65 ; d = ','.join(map(str, t.age)) ; d = (lambda x=t: x)()
 d = 0 ; d += t.age ; d = {} ; d['a'] = t.age ; d = [] ; d.append(t) ; m = t.age.to_list ; d = m()
 def f(x): return x ; d = f(t) ; d = t.pipe(f)
