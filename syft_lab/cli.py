@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TextIO
 
-from syft_lab import __version__, state, study
+from syft_lab import __version__, state, study, wording
 from syft_lab.errors import LabError, StateError, UsageError, WireError
 from syft_lab.identity import Keys, PublicKeys, Trust
 from syft_lab.printable import printable
@@ -103,11 +103,10 @@ def _verify(parsed: argparse.Namespace) -> int:
         raise UsageError("--report goes with an exported log: owner.audit.export writes one")
     for path, receipt in receipts:
         said = receipt.verify(_trusted(receipt.owner, receipt.signer, parsed))
+        question = wording.asked(said)
         about = (
-            f"a tensor {said['plan']['shape']} of {said['dataset']} v{said['version']}"
-            if "plan" in said
-            else f"{said['query']['aggregate']} of {said['dataset']} v{said['version']}"
-            if "query" in said
+            f"{question} (version {said['version']} of {said['dataset']})"
+            if question
             else f"{', '.join(said['returns']) or 'the kind of error'} of request {said['number']}"
         )
         _say(f"{path.name}: good. {receipt.owner} released {about} "

@@ -164,19 +164,54 @@ def parse_query(data: bytes) -> Query:
     return Query(content["aggregate"], value, chosen, tuple(by))
 
 
-def check_size(node: Node) -> None:
-    """Raises QueryError where an expression has more parts, or is deeper, than an owner takes; quick for those that are not."""
-    left, level = MAX_NODES, [node]
-    for _ in range(MAX_DEPTH + 1):
-        left -= len(level)
-        level = [a for n in level if isinstance(n, Op) for a in n.args]
-        if left < 0 or not level:
-            break
-    if left < 0 or level:
+def fitted(node: Node) -> Node:
+    """The expression as an owner takes it; raises QueryError where it has too many parts, or is too deep.
+
+    In one that is too deep, chains of ``and`` and of ``or`` become trees, which have the same value for each row.
+    """
+    depth = _depth(node)
+    if depth > MAX_DEPTH:
+        depth = _depth(node := _balanced(node))
+    if depth > MAX_DEPTH:
         raise QueryError(
-            f"this expression has more than {MAX_NODES} parts, or joins more than {MAX_DEPTH} one in the other: write many "
-            "values as column.isin([…]), a range as column.between(low, high)"
+            f"this expression joins more than {MAX_DEPTH} one in the other: write long sums in parts, for the order of "
+            "additions matters to their last digits: (a + b + …) + (c + d + …)"
         )
+    return node
+
+
+def _depth(node: Node) -> int:
+    """How many operations stand one in the other; raises QueryError where there are more parts than an owner takes."""
+    left, depth, level = MAX_NODES, -1, [node]
+    while level:
+        left, depth = left - len(level), depth + 1
+        if left < 0:
+            raise QueryError(
+                f"this expression has more than {MAX_NODES} parts: write up to 100 values as column.isin([…]), a range as "
+                "column.between(low, high), rows without nulls as frame.dropna(['age', …]) of the columns you use"
+            )
+        level = [a for n in level if isinstance(n, Op) for a in n.args]
+    return depth
+
+
+def _balanced(node: Node) -> Node:
+    """The same expression with each chain of ``and`` or of ``or`` as a tree, its conditions in the same order."""
+    if not isinstance(node, Op):
+        return node
+    if node.name not in ("and", "or"):
+        return Op(node.name, tuple(map(_balanced, node.args)))
+    parts: list[Node] = []
+    waiting: list[Node] = [node]
+    while waiting:
+        last = waiting.pop()
+        if isinstance(last, Op) and last.name == node.name:
+            waiting += last.args
+        else:
+            parts.insert(0, _balanced(last))
+    while len(parts) > 1:
+        pairs = [Op(node.name, tuple(parts[i : i + 2])) for i in range(0, len(parts) - 1, 2)]
+        parts = [*pairs, *parts[2 * len(pairs) :]]
+    return parts[0]
 
 
 def parse_node(content: Any) -> Node:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from syft_lab import canonical, merkle, state
+from syft_lab import canonical, merkle, state, wording
 from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
 from syft_lab.printable import printed
@@ -167,6 +167,8 @@ class Receipt:
     def __repr__(self) -> str:
         said = self.details
         about = f"{said['dataset']} v{said['version']}" if "dataset" in said else ", ".join(said.get("returns", ()))
+        question = wording.asked(said)
+        about += f" ({question})" if question else ""
         return (
             f"Receipt from {self.owner}, {self.time}: {said.get('guarantee')} on {about}, "
             f"entry {self.index + 1} of {self.head.size}"

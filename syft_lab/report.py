@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from syft_lab.printable import printable
+from syft_lab.wording import asked
 
+COLUMNS = ("entry", "time", "kind", "analyst", "dataset", "question", "epsilon")
 MICRO = 10**6
 _WORDS = {"exact": "released", "broke": "failed", "cut_off": "interrupted", "ran": "ran", "explained": "kind of error released"}
 
@@ -36,6 +38,13 @@ def report(owner: str, entries: Iterable[Mapping[str, Any]], title: str = "") ->
         lines += [*_request(entry, by_request[entry["body"]["request"]]), ""]
     lines += [] if filed else ["None.", ""]
     return "\n".join(lines)
+
+
+def line(seq: int, time: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as one row of a log, with a value for each of `COLUMNS`; None where it has none."""
+    cost = body.get("epsilon_micro")
+    about = {"analyst": body.get("analyst"), "dataset": body.get("dataset"), "question": asked(body) or None}
+    return {"entry": seq, "time": time, "kind": kind, **about, "epsilon": None if cost is None else cost / MICRO}
 
 
 def _short(said: list[Mapping[str, Any]]) -> list[str]:
@@ -89,11 +98,8 @@ def _questions(said: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
     for entry in said:
         body = entry["body"]
         if entry["kind"] == "reserved":
-            plan: Mapping[str, Any] = {"aggregate": f"a tensor {body['plan']['shape']}", "by": []} if "plan" in body else {}
-            query = plan or body["query"]
-            asked = query["aggregate"] + (f" by {', '.join(query['by'])}" if query["by"] else "")
             state = ended.get(body["request"], "reserved")
-            yield (entry["time"], body["analyst"], asked, f"{body['dataset']} v{body['version']}", _cost(body), state,
+            yield (entry["time"], body["analyst"], asked(body), f"{body['dataset']} v{body['version']}", _cost(body), state,
                    str(body.get("rule", "")))  # fmt: skip
 
 

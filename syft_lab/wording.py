@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from keyword import iskeyword
+from typing import Any
 
-from syft_lab.expr import Col, Lit, Node, Op, Query, infer
+from syft_lab import canonical
+from syft_lab.errors import LabError
+from syft_lab.expr import Col, Lit, Node, Op, Query, infer, parse_query
 from syft_lab.printable import printable
 from syft_lab.schema import Schema
 
@@ -32,6 +35,34 @@ def question(query: Query, source: str) -> str:
     if len(text) > LONGEST:  # two that begin alike are still told apart
         text = f"{text[:LONGEST]}… [{query.digest[:32]}]"
     return f"{text} in {source}"
+
+
+def asked(body: Mapping[str, Any]) -> str:
+    """What an entry of a journal, or a receipt, asked: a question or a tensor in words; empty where it is about neither.
+
+    Made from what was computed and not from words beside it, so that older entries and those of others are worded alike.
+    """
+    source = printable(body.get("dataset", ""))
+    if isinstance(body.get("plan"), Mapping):
+        return tensor(body["plan"], source)
+    if "query" not in body:
+        return ""
+    try:
+        return question(parse_query(canonical.dumps(body["query"])), source)
+    except (LabError, TypeError, ValueError):  # what some other owner wrote
+        return "a question that can't be read"
+
+
+def tensor(plan: Mapping[str, Any], source: str) -> str:
+    """Such as ``a tensor [] of p: %0 = dataset p v1['age']; %1 = aten.mean.default(%0)``; cut where it is very long.
+
+    ``plan`` has a shape, the operations in lines, and a digest of both.
+    """
+    text = printable("; ".join(str(plan.get("text", "")).split("\n")))
+    if len(text) > LONGEST:  # the first operation tells what is read, the last what is released
+        half = LONGEST // 2
+        text = f"{text[:half]} … {text[-half:]} [{printable(plan.get('digest', ''))[:32]}]"
+    return f"a tensor {printable(plan.get('shape'))} of {source}" + (f": {text}" if text else "")
 
 
 def expression(node: Node) -> str:
@@ -95,7 +126,7 @@ def _written(node: Node) -> tuple[str, int]:
     args = [_written(a) for a in node.args]
     if node.name in _SIGNS and len(args) == 2:
         sign, binds = _SIGNS[node.name]
-        if node.name == "sub" and node.args[0] == Lit(0):
+        if node.name == "sub" and repr(node.args[0]) == repr(Lit(0)):  # 0.0, -0.0 and False are equal to 0
             return f"-{_inside(args[1], _SIGN)}", _SIGN
         return f"{_inside(args[0], binds or 1)} {sign} {_inside(args[1], binds + 1)}", binds
     if node.name == "not" and len(args) == 1:

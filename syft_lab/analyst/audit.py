@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from syft_lab import canonical, state, study
 from syft_lab.errors import VerificationError, WireError
 from syft_lab.identity import PublicKeys
 from syft_lab.printable import printed
 from syft_lab.receipt import LIMIT, Head
-from syft_lab.report import report
+from syft_lab.report import COLUMNS, line, report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,13 +50,11 @@ class Audit:
         return self._fetch()[0].head
 
     def log(self) -> pd.DataFrame:
-        """The journal as a table: entry, time, kind, analyst, dataset, ε."""
+        """The journal as a table: entry, time, kind, analyst, dataset, what was asked, ε."""
         import pandas as pd
 
-        rows = [
-            {"entry": e["seq"], "time": e["time"], "kind": e["kind"], **_summary(e["body"])} for e in self._fetch()[0].said()
-        ]
-        return pd.DataFrame(rows, columns=["entry", "time", "kind", "analyst", "dataset", "epsilon"])
+        rows = [line(e["seq"], e["time"], e["kind"], e["body"]) for e in self._fetch()[0].said()]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def report(self) -> str:
         """For a compliance officer, in Markdown: who asked what and why, who approved, what left, at what cost."""
@@ -73,8 +71,3 @@ class Audit:
     @printed
     def __repr__(self) -> str:
         return f"Audit of {self._owner}: verify(), log(), report(), export(path)"
-
-
-def _summary(body: dict[str, Any]) -> dict[str, Any]:
-    cost = body.get("epsilon_micro")
-    return {"analyst": body.get("analyst"), "dataset": body.get("dataset"), "epsilon": None if cost is None else cost / 1e6}

@@ -6,15 +6,15 @@ against the published schema; only `Question.price` and `Question.release` talk 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from syft_lab import expr
-from syft_lab.analyst.question import Question, Source, no_attribute
+from syft_lab.analyst.question import Question, Source, check_options, no_attribute, refuses, undone
 from syft_lab.analyst.series import WAYS_OUT, PointerSeries
 from syft_lab.cell import Use
-from syft_lab.errors import PrivateSizeError, PrivateValueError, QueryError, UsageError
+from syft_lab.errors import PrivateSizeError, PrivateValueError, QueryError, UnsupportedError, UsageError
 from syft_lab.expr import Col, Node, Op, Query
 from syft_lab.printable import printed
 from syft_lab.schema import Scalar
@@ -22,6 +22,8 @@ from syft_lab.widgets import cards
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NO_TABLE = undone("a whole table is not computed with: pick a column, such as frame['age'] + 1, or frame['age'].mean()")
 
 
 class PointerFrame:
@@ -90,13 +92,15 @@ class PointerFrame:
                 )
         return self._source.session.tensor(self._source, names)
 
-    def count(self) -> Question:
+    def count(self, axis: Any = 0, **options: Any) -> Question:
         """How many rows there are."""
+        check_options("count", {"axis": axis, **options})
         return self._question(Query("count", None, self._chosen), "rows")
 
-    def groupby(self, by: str | Sequence[str]) -> PointerGroupBy:
+    def groupby(self, by: str | PointerSeries | Sequence[str | PointerSeries]) -> PointerGroupBy:
         """Group by one or two columns with declared categories; every declared group is answered, empty ones too."""
-        names = (by,) if isinstance(by, str) else tuple(by)
+        one = isinstance(by, str | PointerSeries) or not isinstance(by, Iterable)
+        names = tuple(map(self._key, [by] if one else by))
         if not names:
             raise QueryError("group by one or two columns with declared categories; none is named")
         for name in names:
@@ -104,6 +108,14 @@ class PointerFrame:
                 raise QueryError(f"{name} is computed; group by a published column with declared categories")
         Query("count", None, None, names).check(self._source.schema)
         return PointerGroupBy(self, names)
+
+    def _key(self, by: Any) -> str:
+        node = by._aligned(self) if isinstance(by, PointerSeries) else None
+        if isinstance(node, Col):
+            return node.name
+        if not isinstance(by, str):
+            raise QueryError("group by one or two published columns with declared categories, by name: frame.groupby('ward')")
+        return by
 
     def dropna(self, subset: str | Sequence[str] | None = None) -> PointerFrame:
         """Rows without nulls in the columns of ``subset`` (all by default)."""
@@ -150,7 +162,16 @@ class PointerFrame:
             raise AttributeError(name)
         if name in self._names:
             return self[name]
+        if hasattr(PointerSeries, name) and not refuses(PointerSeries, name):
+            raise UnsupportedError(f"a PointerFrame has no {name!r}: pick a column first, frame[column].{name}")
         no_attribute(self, name, self._names)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = (
+        _NO_TABLE
+    )
+    __neg__ = __abs__ = __invert__ = __pow__ = __round__ = __matmul__ = __and__ = __or__ = __xor__ = _NO_TABLE
+    __lt__ = __le__ = __gt__ = __ge__ = __array_ufunc__ = __array_function__ = _NO_TABLE
+    __setitem__ = __delitem__ = undone("a pointer is not changed in place: write frame = frame.assign(name=…)")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -233,8 +254,7 @@ class PointerFrame:
         return Col(name)
 
     def _where(self, mask: Node) -> PointerFrame:
-        chosen = mask if self._chosen is None else Op("and", (self._chosen, mask))
-        expr.check_size(chosen)
+        chosen = expr.fitted(mask if self._chosen is None else Op("and", (self._chosen, mask)))
         if expr.infer(chosen, self._source.schema).kind != "bool":
             raise QueryError("a filter must be true or false for each row, such as frame.age > 65")
         return PointerFrame(self._source, self._names, chosen, self._made)
@@ -259,22 +279,22 @@ class PointerGroupBy:
         """Rows in each group."""
         return self._frame._question(Query("count", None, self._frame._chosen, self._by), "rows")
 
-    def count(self) -> Question:
+    def count(self, **options: Any) -> Question:
         """Non-null values in each group."""
-        return self._picked("count")
+        return self._picked("count", options)
 
-    def sum(self) -> Question:
+    def sum(self, **options: Any) -> Question:
         """Sum in each group."""
-        return self._picked("sum")
+        return self._picked("sum", options)
 
-    def mean(self) -> Question:
+    def mean(self, **options: Any) -> Question:
         """Mean in each group."""
-        return self._picked("mean")
+        return self._picked("mean", options)
 
-    def _picked(self, aggregate: str) -> Question:
+    def _picked(self, aggregate: str, options: Mapping[str, Any]) -> Question:
         if self._column is None:
             raise QueryError(f"pick a column first: frame.groupby(…)['age'].{aggregate}(); or size() to count rows")
-        return self._column._ask(aggregate, self._by)
+        return self._column._ask(aggregate, self._by, options)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from syft_lab import canonical, state
 from syft_lab.budget.accountant import Cost
@@ -19,7 +19,7 @@ from syft_lab.kernel.release import guarantee
 from syft_lab.kernel.store import Store
 from syft_lab.printable import printed
 from syft_lab.receipt import Head, Receipt
-from syft_lab.report import report
+from syft_lab.report import COLUMNS, line, report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +80,11 @@ class Audit:
         return Report(head, len(stored))
 
     def log(self) -> pd.DataFrame:
-        """The journal as a table: entry, time, kind, who, dataset and ε."""
+        """The journal as a table: entry, time, kind, who, dataset, what was asked and ε."""
         import pandas as pd
 
-        rows = [{"entry": e.seq, "time": e.time, "kind": e.kind, **_summary(e.body)} for e in self._journal.entries()]
-        return pd.DataFrame(rows, columns=["entry", "time", "kind", "analyst", "dataset", "epsilon"])
+        rows = [line(e.seq, e.time, e.kind, e.body) for e in self._journal.entries()]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
 
     def export(self, path: str | Path, *, analyst: str | None = None) -> Path:
         """Write a file that `syft-lab verify` checks offline: all of it, or for one analyst (others as hashes)."""
@@ -136,8 +136,3 @@ class Audit:
     @printed
     def __repr__(self) -> str:
         return f"Audit of {len(self._journal)} entries: owner.audit.verify() checks them, owner.audit.log() lists them"
-
-
-def _summary(body: dict[str, Any]) -> dict[str, Any]:
-    cost = body.get("epsilon_micro")
-    return {"analyst": body.get("analyst"), "dataset": body.get("dataset"), "epsilon": None if cost is None else cost / 1e6}

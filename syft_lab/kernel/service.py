@@ -455,7 +455,7 @@ class Service:
         if len(found["ints"]) > noise.MAX_NUMBERS:
             raise UsageError(f"at most {noise.MAX_NUMBERS} numbers are released at a time; this has {len(found['ints'])}")
         plan = {k: found[k] for k in ("text", "digest", "shape", "dtype", "said")}
-        said = {"plan": plan, "policy": str(rule), "rule": rule.id}
+        said = {"plan": plan, "question": wording.tensor(plan, dataset.name), "policy": str(rule), "rule": rule.id}
 
         def work() -> dict[str, Any]:
             made = noise.prepare(found["l1"], found["l2"], question.cost)
@@ -464,7 +464,7 @@ class Service:
 
         entry = self._settled(question, said, work)
         gaps = f"; {found['filled']} entries on the way had no value, such as a place out of range" if found["filled"] else ""
-        self._notify(f"{analyst.name} released a tensor {found['shape']} of {dataset.name} at {question.cost}{gaps}")
+        self._notify(f"{analyst.name} asked for {said['question']}: released at {question.cost}{gaps}")
         return entry
 
     def _question(self, analyst: Analyst, message: m.Price | m.Release) -> tuple[Dataset, Query, Cost]:

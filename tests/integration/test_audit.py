@@ -53,6 +53,7 @@ def test_a_whole_study_checks_offline(studied):
     code, said = verify(path, *receipts, "--key", key, "--report", "report.md")
     assert code == 0, said
     assert "dp.json: good" in said
+    assert "released count of rows in patients (version 1 of patients)" in said
     assert f"study.jsonl: good. {len(owner._journal)} entries" in said
     assert "holds the entries of 2 receipts" in said
     assert "every budget, state and approval follows" in said
@@ -184,10 +185,12 @@ def test_the_report_names_who_asked_what_why_who_approved_and_what_left(studied)
     report = owner.audit.report("report.md")
     for part in ("### Request 1 from alice", "readmission study 12", "approved by owner", "left: m (number), exact, no ε",
                  owner.requests.number(1).digest, "ε = 0.1", "denied by owner: a maximum is one person's", "topped up",
-                 "commented by owner: too close to one person", "spent on clinic: ε = 0.1"):  # fmt: skip
+                 "commented by owner: too close to one person", "spent on clinic: ε = 0.1", "count of rows in patients"):  # fmt: skip
         assert part in report, part
     assert "<b>" not in report
     assert "\n# hello" not in report
+    log = owner.audit.log()
+    assert list(log[log.kind == "released"].question) == ["count of rows in patients"]
     assert report._repr_markdown_() == Path("report.md").read_text(encoding="utf-8")
 
 

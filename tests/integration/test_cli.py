@@ -110,7 +110,7 @@ def test_verify_trusts_the_key_it_is_given_or_knows_and_no_other(session, home, 
     receipt = session["patients"].count().release(epsilon=0.1).receipt
     path = str(receipt.save(home / "r.json"))
     assert cli.main(["verify", path]) == 0  # this machine knows the owner
-    assert "released count of patients v1 to alice" in capsys.readouterr().out
+    assert "released count of rows in patients (version 1 of patients) to alice" in capsys.readouterr().out
     monkeypatch.setenv("SYFT_LAB_HOME", str(home / "nowhere"))
     assert cli.main(["verify", path]) == 2
     assert session.fingerprint in capsys.readouterr().err

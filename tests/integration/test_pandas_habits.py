@@ -1,5 +1,9 @@
 """What people type at pandas: the same line on a pointer, seen on the mock, gives what pandas gives on the mock."""
 
+import math
+from functools import reduce
+from operator import or_
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +41,10 @@ COLUMNS = {
     "to float": lambda f: f.age.astype("float64"),
     "to int": lambda f: f.los_days.astype("int64"),
     "flag to int": lambda f: f.readmitted.astype(int),
+    "numpy scalars first": lambda f: (np.float64(100) - f.age) * (np.int64(2) <= f.age).astype(int),
+    "numpy operators": lambda f: np.multiply(np.add(f.age, 1), 2),
+    "numpy clip": lambda f: np.clip(f.age, 30, 60),
+    "pos": lambda f: +f.age,
     "by name": lambda f: f["age"] * f["plan"],
 }
 FRAMES = {
@@ -45,6 +53,9 @@ FRAMES = {
     "columns": lambda f: f[["age", "ward"]],
     "assign": lambda f: f.assign(twice=f.age * 2, half=lambda g: g.age / 2),
     "dropna": lambda f: f.dropna(),
+    "dropna of many": lambda f: f.dropna(subset=["los_days", "ward", "age", "sex"] * 12),
+    "many filters": lambda f: reduce(lambda g, n: g[g.age != n], range(40), f),
+    "many conditions": lambda f: f[reduce(or_, [f.age == n for n in range(20, 60)])],
     "dropna of some": lambda f: f.dropna(subset=["los_days", "ward"]),
     "fillna": lambda f: f.fillna({"los_days": 1.0}),
 }
@@ -54,6 +65,11 @@ ANSWERS = {
     "count": lambda f: f.los_days.count(),
     "grouped mean": lambda f: f.groupby("sex")["age"].mean(),
     "grouped sum by attribute": lambda f: f.groupby("plan").age.sum(),
+    "options that change nothing": lambda f: f.age.sum(axis=0, skipna=True),
+    "numpy mean": lambda f: np.mean(f.age),
+    "numpy sum": lambda f: np.sum(f.age, 0),
+    "grouped by a series": lambda f: f.groupby(f.sex)["age"].mean(),
+    "grouped by a list of series": lambda f: f.groupby([f.sex, "plan"])["age"].count(),
     "grouped count": lambda f: f.groupby("sex")["age"].count(),
     "mean of a flag": lambda f: f.readmitted.astype("int64").mean(),
 }
@@ -111,7 +127,50 @@ def test_what_a_frame_says_of_itself(session):
         (lambda f: f.age == pd.Timestamp("2024-01-01"), errors.QueryError),
         (lambda f: f.age == None, errors.QueryError),  # noqa: E711
         (lambda f: f[f.age], errors.QueryError),
-        (lambda f: f.age.clip(1), TypeError),
+        (lambda f: f.age.clip(1), errors.QueryError),
+        (lambda f: f.age.clip(upper=50), errors.QueryError),
+        (lambda f: f.age**2, errors.UnsupportedError),
+        (lambda f: 2**f.age, errors.UnsupportedError),
+        (lambda f: np.float64(2) ** f.age, errors.UnsupportedError),
+        (lambda f: 5 // f.age, errors.UnsupportedError),
+        (lambda f: 5 % f.age, errors.UnsupportedError),
+        (lambda f: divmod(f.age, 2), errors.UnsupportedError),
+        (lambda f: f.age @ f.age, errors.UnsupportedError),
+        (lambda f: abs(f.age), errors.UnsupportedError),
+        (lambda f: round(f.age), errors.UnsupportedError),
+        (lambda f: math.floor(f.age), errors.UnsupportedError),
+        (lambda f: np.abs(f.age), errors.UnsupportedError),
+        (lambda f: np.log(f.age), errors.UnsupportedError),
+        (lambda f: np.add.reduce(f.age), errors.UnsupportedError),
+        (lambda f: np.add(1, f.age, out=np.zeros(1)), errors.UnsupportedError),
+        (lambda f: np.max(f.age), errors.UnsupportedError),
+        (lambda f: np.median(f.age), errors.UnsupportedError),
+        (lambda f: np.where(f.age > 3, 1, 0), errors.UnsupportedError),
+        (lambda f: np.isin(f.age, [1]), errors.UnsupportedError),
+        (lambda f: np.clip(f.age, 1, None), errors.QueryError),
+        (lambda f: np.arange(3) + f.age, errors.QueryError),
+        (lambda f: f.age + np.arange(3), errors.QueryError),
+        (lambda f: f.age.mean(axis=1), errors.UnsupportedError),
+        (lambda f: f.age.mean(skipna=False), errors.UnsupportedError),
+        (lambda f: f.age.sum(min_count=3), errors.UnsupportedError),
+        (lambda f: f.age.sum(weights=np.arange(2)), errors.UnsupportedError),
+        (lambda f: f.count(axis=1), errors.UnsupportedError),
+        (lambda f: f.groupby("ward").age.mean(engine="numba"), errors.UnsupportedError),
+        (lambda f: f.groupby(f.age + 1), errors.QueryError),
+        (lambda f: f.groupby(3), errors.QueryError),
+        (lambda f: f.loc[f.age > 1], errors.UnsupportedError),
+        (lambda f: f.iloc[0], errors.UnsupportedError),
+        (lambda f: f.ward.str.len(), errors.UnsupportedError),
+        (lambda f: f.mean(), errors.UnsupportedError),
+        (lambda f: f.isna(), errors.UnsupportedError),
+        (lambda f: f[[]].mean(), errors.UnsupportedError),
+        (lambda f: f + 1, errors.UnsupportedError),
+        (lambda f: f > 3, errors.UnsupportedError),
+        (lambda f: np.log(f), errors.UnsupportedError),
+        (lambda f: np.mean(f), errors.UnsupportedError),
+        (lambda f: f.__setitem__("x", f.age), errors.UnsupportedError),
+        (lambda f: f.age.sum() / f.count(), errors.PrivateValueError),
+        (lambda f: f.age.mean() > 40, errors.PrivateValueError),
         (lambda f: f.age.tolist(), errors.PrivateValueError),
         (lambda f: int(f.age.sum()), errors.PrivateValueError),
         (lambda f: f.age.values, errors.PrivateValueError),

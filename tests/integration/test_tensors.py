@@ -213,6 +213,7 @@ def test_an_aggregate_is_released_under_noise_with_a_receipt(hosting, alice):
         said = found.receipt.details
         assert said["neighbours"] == "replace one row"
         assert "aten.clamp" in said["plan"]["text"]
+        assert "aten.clamp" in said["question"] and "of scans" in said["question"]
         found.receipt.verify()
     again = mean.release(epsilon=1.0)
     assert (

@@ -1,13 +1,15 @@
 """The expression tree: parsing strangers' JSON, types and bounds, and messages made of public facts."""
 
 import json
+from functools import reduce
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syft_lab.errors import LabError, QueryError, WireError
-from syft_lab.expr import MAX_DEPTH, OPERATIONS, Col, Lit, Op, Query, columns_of, infer, parse_query
+from syft_lab.expr import MAX_DEPTH, OPERATIONS, Col, Lit, Op, Query, columns_of, fitted, infer, parse_query
 from syft_lab.schema import Column, Schema, schema_from_json, schema_to_json
 
 SCHEMA = Schema(
@@ -182,3 +184,47 @@ def test_a_schema_survives_json_and_odd_ones_are_refused():
     for odd in (None, {}, {"columns": []}, {"columns": [{"name": 1}], "max_contributions": 1, "max_rows": 1}):
         with pytest.raises(WireError):
             schema_from_json(odd)
+
+
+def chain(name, parts):
+    return reduce(lambda a, b: Op(name, (a, b)), parts)
+
+
+def holds(node, true):
+    """Whether a condition on columns holds where the columns of ``true`` do."""
+    if isinstance(node, Col):
+        return node.name in true
+    found = [holds(a, true) for a in node.args]
+    return {"and": all, "or": any, "not": lambda args: not args[0]}[node.name](found)
+
+
+@pytest.mark.parametrize("order", [lambda name, parts: chain(name, parts), lambda name, parts: reduce(lambda a, b: Op(name, (b, a)), parts)])  # fmt: skip
+def test_long_chains_of_conditions_become_trees_of_the_same_value(order):
+    flags = [Col(f"c{i}") for i in range(90)]
+    several = order("or", [order("and", flags[:45]), Op("not", (order("and", flags[45:60]),)), *flags[60:]])
+    tree = fitted(several)
+    parse_query(Query("count", None, tree).canonical())
+    assert sorted(columns_of(tree)) == sorted(columns_of(several))
+    assert list(columns_of(tree)) == list(columns_of(several))
+    random = Random(1)
+    for _ in range(200):
+        true = {f.name for f in flags if random.random() < random.choice((0.02, 0.5, 0.98))}
+        assert holds(tree, true) == holds(several, true)
+
+
+def test_what_an_owner_takes_stays_as_it_is_written():
+    node = chain("and", [Col(f"c{i}") for i in range(MAX_DEPTH + 1)])
+    assert fitted(node) is node
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        (chain("add", [age] * 40), "in parts"),
+        (chain("and", [flag] * 501), "dropna"),
+        (chain("xor", [flag] * 40), "joins more than"),
+    ],
+)
+def test_what_is_too_large_says_what_to_write_instead(node, words):
+    with pytest.raises(QueryError, match=words):
+        fitted(node)

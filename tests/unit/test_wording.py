@@ -29,6 +29,8 @@ def op(name, *args):
         (Query("count", None, op("or", op("eq", age, Lit(1)), op("is_in", age, Lit(2), Lit(3)))), "count of rows where (age == 1) | age.isin([2, 3]) in t"),
         (Query("count", None, op("between", age, Lit(2), Lit(3), Lit("left"))), "count of rows where age.between(2, 3, 'left') in t"),
         (Query("mean", op("sub", Lit(0), op("add", age, Lit(1)))), "mean of -(age + 1) in t"),
+        (Query("mean", op("sub", Lit(0.0), age)), "mean of 0.0 - age in t"),
+        (Query("mean", op("sub", Lit(-0.0), age)), "mean of -0.0 - age in t"),
     ],
 )  # fmt: skip
 def test_a_question_in_words(query, text):
