@@ -409,8 +409,12 @@ def _declared(terms: Terms, name: str) -> Kind | None:
     categories: Any = terms.categories.get(name, ())
     if not isinstance(categories, Sequence):
         return None  # `_check_categories` says so
-    types = {type(c.item() if hasattr(c, "item") else c) for c in categories}
+    types = {type(_plain_value(c)) for c in categories}
     return kinds.get(types.pop()) if len(types) == 1 else None
+
+
+def _plain_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _share(count: float, of: int) -> str:
@@ -539,7 +543,7 @@ def _check_categories(name: str, kind: Kind, categories: Any) -> tuple[Scalar, .
         raise UsageError(f"categories of {name}: the column is {kind}; categories are text, integers or booleans")
     if isinstance(categories, str) or not isinstance(categories, Sequence):
         raise UsageError(f"categories of {name}: give a list")
-    values: list[Any] = [c.item() if hasattr(c, "item") else c for c in categories]
+    values = [_plain_value(c) for c in categories]
     fits = all(type(c) is expected and len(str(c)) <= 1000 for c in values)
     if not fits or (kind == "int" and not all(-(2**63) <= int(str(c)) < 2**63 for c in values)):
         raise UsageError(f"categories of {name}: each must be {expected.__name__}, as the column is")

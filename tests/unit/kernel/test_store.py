@@ -107,6 +107,7 @@ def test_columns_that_can_not_be_queried_are_left_out_by_name():
         (FRAME, terms(bounds={"age": "05"}), "low, high"),
         (FRAME, terms(categories={"age": 5}), "give a list"),
         (FRAME, terms(kinds={"age": ["int"]}), "is none"),
+        (FRAME, terms(categories={"age": [np.arange(2)]}), "must be int"),
         (pl.DataFrame({"x": [b"a"]}), terms("row", 1, kinds={"x": "int"}), "kinds of x"),
         ("missing.parquet", terms("row", 1), "no Parquet file"),
     ],
