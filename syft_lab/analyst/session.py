@@ -255,7 +255,10 @@ class Session(Link):
         name, about = f"{source.name} v{source.version}", source.public.get("tensor")
         if about is not None:
             shape, low_high = tuple(about["shape"]), tuple(about["bounds"])
-            dtype, k = DTYPES[str(np.dtype(about["dtype"]))], 1
+            kind, k = str(np.dtype(about["dtype"])), 1
+            if kind not in DTYPES:
+                raise UsageError(f"{source.name} is of {kind}, which pointers don't have; ask its owner for another type")
+            dtype = DTYPES[kind]
         else:
             found = [source.schema.column(c) for c in columns]
             if not found or any(c.kind == "text" for c in found):

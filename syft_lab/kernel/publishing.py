@@ -17,7 +17,7 @@ from syft_lab.kernel.console import Card, Console
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import Ledger
 from syft_lab.kernel.registry import Registry
-from syft_lab.kernel.resemblance import SMALL, same_ids, same_people
+from syft_lab.kernel.resemblance import SMALL, same_ids, same_people, same_rows, same_values
 from syft_lab.kernel.store import Store, Terms
 from syft_lab.schema import Kind, Scalar, schema_to_json
 
@@ -86,18 +86,20 @@ class Publishing:
         """
         self._check_running()
         check_name(name, "the dataset's name")
-        for said, flag in (("rows_public", rows_public), ("mock_rows_public", mock_rows_public), ("distinct", distinct)):
+        flags = {"rows_public": rows_public, "mock_rows_public": mock_rows_public, "persist": persist, "distinct": distinct}
+        for said, flag in flags.items():
             if type(flag) is not bool:
                 raise UsageError(f"{said} is True or False")
+        _check_words(description, tags)
         population = self._population(check_name(population or name, "the population's name"))
         padding = _check_padding(approvals, answer_seconds, answer_bytes)
         terms = Terms(
             privacy_unit,
             max_contributions,
             _bounds(bounds),
-            dict(categories or {}),
+            _by_column("categories", categories, "{'ward': ['er', 'icu']}"),
             max_rows,
-            dict(kinds or {}),
+            _by_column("kinds", kinds, "{'age': 'int'}"),
             mock_rows_public,
         )
         cap = self._budget_for(population, budget)
@@ -105,12 +107,12 @@ class Publishing:
         if prepared.tensor is not None and not rows_public:
             raise UsageError("the shape of a tensor is public, and so its number of rows: say so with rows_public=True")
         meta: dict[str, Any] = {
-            "description": str(description)[:1000],
-            "tags": [str(t)[:100] for t in tags],
+            "description": description[:1000],
+            "tags": [t[:100] for t in tags],
             "privacy_unit": privacy_unit,
             "schema": schema_to_json(prepared.schema),
             "rows": prepared.rows if rows_public else None,
-            "persist": bool(persist),
+            "persist": persist,
             **padding,
             **({"tensor": prepared.tensor} if prepared.tensor else {}),
         }
@@ -143,30 +145,34 @@ class Publishing:
 
     def _check_people(self, name: str, population: str, prepared: tables.Prepared, unit: str) -> None:
         """Raises UsageError where the table is about people whose budget is elsewhere, as far as ids or rows tell."""
-        like = [d for d in self._catalogue.all() if self._alike(d, prepared, unit)]
-        its_own = any(d.population == population for d in like)
-        for dataset in like:
-            # One that was said to be about others may share ids with its own population's tables, before it and after.
-            if dataset.population != population and not (its_own and dataset.meta.get("distinct")):
+        like = [(d, how) for d in self._catalogue.all() if (how := self._alike(d, prepared, unit))]
+        its_own = any(d.population == population for d, _ in like)
+        for dataset, how in like:
+            # One that was said to be about others may share ids, but no rows, with its own population's tables.
+            excused = its_own and how == "ids" and dataset.meta.get("distinct")
+            if dataset.population != population and not excused:
                 raise UsageError(
                     f"{name} and {dataset.name} v{dataset.version} are about the same people, as far as ids and rows tell: "
                     f"publish it with population={dataset.population!r}, so that they share a budget; join two populations "
                     "with owner.merge_populations; or say distinct=True if they are about others"
                 )
 
-    def _alike(self, dataset: Dataset, prepared: tables.Prepared, unit: str) -> bool:
-        """Whether a table is about the people of a dataset, as far as ids or rows tell."""
+    def _alike(self, dataset: Dataset, prepared: tables.Prepared, unit: str) -> str:
+        """By what a table is about the people of a dataset, as far as it tells: "rows", else "ids", else "" if it is not."""
         new, old = self._store.likeness_of(prepared), self._store.likeness(dataset.meta["file"])
-        if new is not None and old is not None and same_people(new, old, unit, dataset.unit):
-            return True
+        if new is not None and old is not None:
+            if same_rows(new, old, unit, dataset.unit):
+                return "rows"
+            if same_people(new, old, unit, dataset.unit):
+                return "rows" if "row" not in (unit, dataset.unit) and same_values(new, old, unit, dataset.unit) else "ids"
         rows, kept = self._store.people_of(prepared), self._store.people(dataset.meta["file"])
         if kept is None or (dataset.unit == "row") != (unit == "row") or not same_ids(rows, kept):
-            return False
+            return ""
         if new is None or old is None:  # a tensor, whose rows are compared as they are, or an older version's table
-            return True
+            return "rows" if unit == "row" else "ids"
         few = unit in new.counted and min(np.unique(rows).size, np.unique(kept).size) < SMALL
         whole = old.shapes and min(new.share, old.share) == 1.0  # so that the likeness told of all ids, as they are written now
-        return unit != "row" and not whole and not few
+        return "ids" if unit != "row" and not whole and not few else ""
 
     def _budget_for(self, population: str, budget: Budget | None) -> dict[str, int] | None:
         """The cap of a population that is new; None for one that exists."""
@@ -255,6 +261,20 @@ def _check_padding(approvals: Any, seconds: Any, size: Any) -> dict[str, Any]:
     return {k: v for k, v in found.items() if v != (1 if k == "approvals" else 0)}
 
 
+def _check_words(description: Any, tags: Any) -> None:
+    if not isinstance(description, str):
+        raise UsageError("description is text: description='…'")
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or not all(isinstance(t, str) for t in tags):
+        raise UsageError("tags is a list of words: tags=['oncology']")
+
+
 def _bounds(bounds: Any) -> Any:
     """As given: by column for a table, one pair for a tensor."""
-    return tuple(bounds) if isinstance(bounds, tuple | list) else dict(bounds or {})
+    such = "{'age': (0, 110)}, or for a tensor one pair, bounds=(0, 1)"
+    return tuple(bounds) if isinstance(bounds, tuple | list) else _by_column("bounds", bounds, such)
+
+
+def _by_column(setting: str, given: Any, such: str) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"{setting} are by column: {setting}={such}")
+    return dict(given or {})

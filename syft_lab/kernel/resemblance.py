@@ -92,21 +92,30 @@ class Likeness:
 def likeness(frame: pl.DataFrame, seeds: tuple[int, int, int, int], unit: str = "row") -> Likeness:
     """The likeness of a table under its own column names, its id (``unit``) among them; with an id, rows are by its number."""
     height = frame.height
-    codes = np.random.default_rng(seeds).permutation(256).astype(np.uint8)
+    codes, named = np.random.default_rng(seeds).permutation(256).astype(np.uint8), _id(unit)
     rows = min(height, ROWS, max(FEWEST * 100, CELLS // max(1, frame.width)))
     if rows < height:
         frame = frame.sample(rows, seed=seeds[0] % 2**63)
-    if unit in frame.columns:  # neighbours by id tell what follows the ids' order from what people are
+    if named in frame.columns:  # neighbours by id tell what follows the ids' order from what people are
         frame = frame[_number(frame.get_column(unit)).arg_sort()]
-    made = {n: _column(frame.get_column(n), seeds, n == unit) for n in frame.columns}
+    made = {n: _column(frame.get_column(n), seeds, n == named) for n in frame.columns}
     return Likeness(
         {n: c.hashes for n, c in made.items()},
         {n: c.bits for n, c in made.items()},
         frame.height,
         frozenset(n for n, c in made.items() if c.counted),
-        {n: codes[c.shape] for n, c in made.items() if c.shape is not None and n != unit},
+        {n: codes[c.shape] for n, c in made.items() if c.shape is not None and n != named},
         rows / max(1, height),
     )
+
+
+def _id(unit: str) -> str | None:
+    """The name of a table's id; None where each row is somebody's own: a column may be called "row" too."""
+    return None if unit == "row" else unit
+
+
+def _owners(table: Likeness, unit: str) -> Hashes | None:
+    return None if unit == "row" else table.columns.get(unit)
 
 
 @dataclass(frozen=True)
@@ -248,10 +257,11 @@ def same_people(new: Likeness, old: Likeness, new_unit: str, old_unit: str) -> b
 
 def same_rows(new: Likeness, old: Likeness, new_unit: str = "row", old_unit: str = "row") -> bool:
     """Whether more than a few rows of the smaller table are in the other, by columns that they share."""
-    pairs = [(a, b) for a, b in _shared(new, old) if a not in (new_unit, *new.counted) and b not in (old_unit, *old.counted)]
+    left_out = {_id(new_unit), *new.counted}, {_id(old_unit), *old.counted}
+    pairs = [(a, b) for a, b in _shared(new, old) if a not in left_out[0] and b not in left_out[1]]
     told = sorted(pairs, key=lambda pair: -min(new.bits[pair[0]], old.bits[pair[1]]))
     some = told[: TRIED // 2] + told[TRIED // 2 :: max(1, (len(told) - TRIED // 2) // (TRIED // 2))][: TRIED // 2]
-    owners = (new.columns.get(new_unit), old.columns.get(old_unit))
+    owners = _owners(new, new_unit), _owners(old, old_unit)
     alike = [(a, b) for a, b in some if _alike(new.columns[a], old.columns[b])]
     if _common(new, old, alike, (new.columns, old.columns), owners):
         return True
@@ -399,11 +409,12 @@ def same_ids(new: Hashes, old: Hashes) -> bool:
 
 def _ids(new: Likeness, old: Likeness, new_unit: str, old_unit: str) -> list[tuple[str, str]]:
     """Columns of two tables that may name the same people: their ids, or one's id and columns of the other."""
-    if new_unit in new.columns and old_unit in old.columns:
+    by_id = [_owners(table, unit) is not None for table, unit in ((new, new_unit), (old, old_unit))]
+    if all(by_id):
         return [(new_unit, old_unit)]
-    if new_unit in new.columns:
+    if by_id[0]:
         return [(new_unit, n) for n in _naming(old, new_unit)]
-    return [(n, old_unit) for n in _naming(new, old_unit)] if old_unit in old.columns else []
+    return [(n, old_unit) for n in _naming(new, old_unit)] if by_id[1] else []
 
 
 def _naming(table: Likeness, unit: str) -> list[str]:
@@ -553,7 +564,6 @@ def shared_rows(mock: pl.DataFrame, table: pl.DataFrame) -> int:
     table meet each other (Good 1953), rows made up column by column as often as the columns' values say: the largest counts.
     """
     names = [n for n in mock.columns if n in table.columns]
-    names = [n for n in names if not _counts(_number(table.get_column(n)).to_numpy())]
     if not names or not mock.height or not table.height:
         return 0
     forms = [[_plain(f.get_column(n)).hash(1, 2, 3, 4).to_numpy() for n in names] for f in (mock, table)]

@@ -32,8 +32,19 @@ from syft_lab.schema import Column, Kind, Scalar, Schema
 
 MAX_ROWS = 10_000_000
 TENSOR_TYPES = ("|b1", "|i1", "|u1", *(f"<{k}{n}" for k in "iu" for n in (2, 4, 8)), "<f4", "<f8")
+SIGNED = {2: "<i4", 4: "<i8", 8: "<i8"}  # what unsigned numbers of so many bytes become: pointers have none of them
 MAX_ROWS_LIMIT = 2**40
 FRACTIONS = 3  # so few may be one person's slip
+SMALL_TABLE = 10  # so few people may decide: who tries things out would be asked all the time
+WHOLE: Mapping[Any, int] = {pl.Float16: 11, pl.Float32: 24}  # from which power of two on they don't tell whole numbers apart
+LOOKED_AT = 1000  # rows that are looked at first, which spares most columns the others
+SPELLINGS = (  # how texts may be written that another reader takes for no text: a pattern, or the format of a date
+    ("numbers", r"^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"),
+    ("numbers with a comma", r"^[+-]?\d+(,\d+)?$"),
+    ("numbers with separators", r"^[+-]?(\d+|\d{1,3}([ .,'\x{a0}\x{202f}]\d{3})+)([.,]\d+)?$"),
+    *(("dates", form) for form in ("%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")),
+    *(("true and false", rf"^({words})$") for words in ("true|false", "yes|no", "y|n", "t|f")),
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Pre
     """
     if isinstance(data, np.ndarray) or type(data).__module__.partition(".")[0] == "torch":
         return _prepare_tensor(data, terms, mock)
-    frame, skipped, remarks = _read(data, terms)
+    frame, ids, skipped, remarks = _read(data, terms)
     names = frame.columns
     if not isinstance(terms.bounds, Mapping):
         raise UsageError("bounds of a table are by column: bounds={'age': (0, 110)}")
@@ -96,15 +107,14 @@ def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Pre
     if not described:
         raise UsageError("the table has no column that can be published")
     schema = Schema(described, terms.max_contributions, terms.max_rows)
-    ids = _ids(frame, terms)
     keep = _limit_contributions(frame, ids, terms, key or secrets.token_bytes(32))
     kept, ids = frame.filter(keep), None if ids is None else ids.filter(keep)
     if kept.height > terms.max_rows:
         raise UsageError(f"the table has more rows than max_rows={terms.max_rows}; declare a larger public bound")
     table = encode(schema, kept.lazy()).collect().rechunk()
-    published = pl.DataFrame([kept.get_column(n) for n in columns])  # by name, which polars could take for a pattern
-    generated = isinstance(mock, str) and mock == "generate"
-    made = mocks.generate(schema) if generated else _own_mock(schema, mock, data, published, terms)
+    # By name, which polars could take for a pattern. A mock is compared with all rows, those that were not kept among them.
+    whole, published = (pl.DataFrame([rows.get_column(n) for n in columns]) for rows in (frame, kept))
+    made = mocks.generate(schema) if _generated(mock) else _own_mock(schema, mock, data, whole, terms)
     remarks += _remarks(schema, frame, published, terms)
     return Prepared(
         schema,
@@ -121,24 +131,36 @@ def prepare(data: Any, terms: Terms, mock: Any, key: bytes | None = None) -> Pre
     )
 
 
+def _generated(mock: Any) -> bool:
+    return isinstance(mock, str) and mock == "generate"
+
+
 def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
     """A dense tensor, whose shape is public; each entry along the first axis is a row."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise UsageError("a masked array would show what is under its mask; say what is to stand there: array.filled(0)")
     try:
         array = np.array(data.detach().cpu().numpy() if hasattr(data, "detach") else data, order="C", copy=None)
     except (TypeError, RuntimeError):
         raise UsageError("a tensor must be dense, and of numbers that numpy knows: tensor.to_dense().float()") from None
     if array.dtype.str not in TENSOR_TYPES or not 1 <= array.ndim <= 8 or not array.size:
         raise UsageError(
-            f"a tensor of {array.dtype} and shape {array.shape} can't be published; give numbers, with 1 to 8 axes"
+            f"a tensor of {array.dtype} and shape {array.shape} can't be published; give whole numbers, or floats of 32 or 64 "
+            "bits, with 1 to 8 axes"
         )
-    if terms.privacy_unit != "row" or terms.categories or not isinstance(mock, str):
-        raise UsageError("a tensor has privacy_unit='row', no categories, and mock='generate'")
+    if terms.privacy_unit != "row" or terms.categories or terms.kinds or not _generated(mock):
+        raise UsageError("a tensor has privacy_unit='row', no categories, no kinds, and mock='generate'")
+    if terms.bounds and isinstance(terms.bounds, Mapping):
+        raise UsageError("bounds of a tensor are one pair for all its entries: bounds=(0, 1)")
+    _check_contributions(terms)
+    given, array = array.dtype, _signed(array)
     whole = array.dtype.kind in "iu"
-    bounds = terms.bounds if isinstance(terms.bounds, tuple | list) else (0, 1)
-    low, high = _check_bounds("the tensor", "int" if whole else "float", bounds)
+    low, high = _check_bounds("the tensor", "int" if whole else "float", terms.bounds or (0, 1))
     described = {"dtype": array.dtype.str, "shape": list(array.shape), "bounds": [low, high]}
     flat = pl.DataFrame({"v0": pl.Series(array.reshape(-1))})
     remarks = [] if terms.bounds else [("bounds", f"none were given, so {low:g} to {high:g} are taken: bounds=(low, high)")]
+    if array.dtype != given:
+        remarks.append(("type", f"{array.dtype}, which has all values of {given}: pointers have no {given}"))
     outside = int(np.count_nonzero(~((array >= low) & (array <= high)))) if array.dtype.kind != "b" else 0
     if outside:
         told = f"{_share(outside, array.size)} entries lie outside {low:g} to {high:g}, and count as the nearest bound"
@@ -147,10 +169,23 @@ def _prepare_tensor(data: Any, terms: Terms, mock: Any) -> Prepared:
     return Prepared(schema, flat, pl.DataFrame(), array.shape[0], 0, (), None, described, tuple(remarks))
 
 
+def _signed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Unsigned numbers as the next larger signed ones; raises UsageError where they don't fit."""
+    if array.dtype.kind != "u" or array.dtype.itemsize not in SIGNED:
+        return array
+    if array.max() >= 2**63:
+        raise UsageError("a tensor has numbers from 2**63 on, which no signed type holds; scale them, or make them floats")
+    return array.astype(SIGNED[array.dtype.itemsize])
+
+
 def _own_mock(schema: Schema, mock: Any, data: Any, table: pl.DataFrame, terms: Terms) -> pl.DataFrame:
     if mock is data:
         raise UsageError("the mock is the private table itself; leave mock='generate', or give made-up rows")
-    made = mocks.accept(schema, _read(mock, Terms("row", 1), strict=False)[0])
+    try:
+        frame = _read(mock, Terms("row", 1), strict=False)[0]
+    except UsageError as error:
+        raise UsageError(f"the mock: {error} (mock='generate' makes one)") from None
+    made = mocks.accept(schema, frame)
     shared = 0 if terms.mock_rows_public else shared_rows(made, table)
     if shared:
         raise UsageError(
@@ -170,18 +205,21 @@ def _check_contributions(terms: Terms) -> None:
         raise UsageError(f"max_rows is a public upper bound on the number of rows: a whole number from 1 to {MAX_ROWS_LIMIT}")
 
 
-def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, list[str], list[tuple[str, str]]]:
-    """The columns that can be queried, as polars, the names of the others, and what the owner should know of them.
+def _read(
+    data: Any, terms: Terms, strict: bool = True
+) -> tuple[pl.DataFrame, pl.Series | None, list[str], list[tuple[str, str]]]:
+    """The columns that can be queried, as polars, whose each row is, the names of the others, and what the owner should know.
 
-    The id column stays as it is. Not ``strict``: a column of which nothing says what it holds is left out.
+    The id column stays. Not ``strict``: a column of which nothing says what it holds is left out.
     """
     frame = _to_polars(data)
     if len(set(frame.columns)) != frame.width:
         raise UsageError("two columns have the same name; rename one")
-    people = _ids(frame, terms) if strict else None
+    ids = _ids(frame, terms)
+    people = _People(ids, frame.height)
     usable, skipped, remarks = [], [], []
-    for series in frame.get_columns():
-        name = series.name
+    for given in frame.get_columns():
+        name, series = given.name, _plain(given)
         if name == terms.privacy_unit != "row":
             usable.append(series)
             continue
@@ -189,14 +227,29 @@ def _read(data: Any, terms: Terms, strict: bool = True) -> tuple[pl.DataFrame, l
         if kind is None or not name or len(name) > 200:
             skipped.append(name)
             continue
+        if kind in ("int", "text"):
+            _check_exact(given, f"numbers of {ascii(name)[:80]}", f"say kinds={{{name!r}: 'float'}}")
         made = _cast(series.alias("value"), kind, name).alias(name)
-        lost = _lost(series.alias("value"), made.alias("value"))  # polars takes some names for patterns
+        changed = _changed(series.alias("value"), made.alias("value"))  # polars takes some names for patterns
+        lost = int((changed if ids is None else changed & ids.is_not_null()).sum())
+        if lost and strict and name not in terms.kinds and _declared(terms, name) != kind:
+            raise UsageError(
+                f"{name} would lose or change {_share(lost, len(series))} of its values as {kind}: convert it, or say what it "
+                f"is to be, kinds={{{name!r}: {kind!r}}} or 'text'"
+            )
         if lost:
             remarks.append(
                 (f"{name} as {kind}", f"{_share(lost, len(series))} of its values are no {kind}, and were changed or lost")
             )
         usable.append(made)
-    return pl.DataFrame(usable), skipped, remarks
+    return pl.DataFrame(usable), ids, skipped, remarks
+
+
+def _plain(given: pl.Series) -> pl.Series:
+    """A column without NaN, which is a missing value, and without floats of 16 bits, whose floor() polars gets wrong."""
+    if not given.dtype.is_float():
+        return given
+    return (given.cast(pl.Float64) if given.dtype == pl.Float16 else given).fill_nan(None)
 
 
 def _ids(frame: pl.DataFrame, terms: Terms) -> pl.Series | None:
@@ -206,122 +259,162 @@ def _ids(frame: pl.DataFrame, terms: Terms) -> pl.Series | None:
     given = frame.get_column(terms.privacy_unit)
     if given.dtype.is_nested() or given.dtype in (pl.Binary, pl.Object):
         raise UsageError(f"ids can't be {given.dtype}; make them text or whole numbers: frame[id] = frame[id].astype(str)")
-    _check_exact(given, f"the ids in {ascii(terms.privacy_unit)[:80]}")
-    return normal(given)
+    _check_exact(given, f"the ids in {ascii(terms.privacy_unit)[:80]}", "make them whole numbers where they come from")
+    return normal(_plain(given))
 
 
-def _check_exact(series: pl.Series, what: str) -> None:
+def _check_exact(given: pl.Series, what: str, way: str) -> None:
     """Raises UsageError for whole numbers as floats that are too large for one: pandas makes such where one is missing."""
-    if series.dtype.is_float():
-        known = series.alias("value").drop_nulls()
-        if (known.is_finite() & (known.abs() >= 2.0**53)).any():
-            raise UsageError(f"{what} are floats from 2**53 on, which no longer tell whole numbers apart (pandas makes floats "
-                             "where one is missing); read them as text, or with dtype='Int64'")  # fmt: skip
+    bits = WHOLE.get(given.dtype, 53)
+    if given.dtype.is_float():
+        known = given.alias("value").cast(pl.Float64).drop_nulls()
+        if (known.is_finite() & (known.abs() >= 2.0**bits)).any():
+            raise UsageError(f"{what} are floats from 2**{bits} on, which no longer tell whole numbers apart (pandas makes "
+                             f"floats where one is missing); read them as text, or with dtype='Int64', or {way}")  # fmt: skip
 
 
-def _lost(given: pl.Series, made: pl.Series) -> int:
-    """How many values a column's kind changed, or left out."""
-    if given.dtype == made.dtype:
-        return 0
-    known = given.fill_nan(None).is_not_null() if given.dtype.is_float() else given.is_not_null()
+def _changed(given: pl.Series, made: pl.Series) -> pl.Series:
+    """Which values a column's kind changed, or left out."""
     changed = made.is_null()
-    if given.dtype.is_numeric() and made.dtype != pl.String:
+    if given.dtype.is_integer() or (given.dtype.is_decimal() and made.dtype.is_integer()):
+        changed |= made.cast(given.dtype, strict=False) != given if made.dtype != pl.String else False
+    elif given.dtype.is_decimal() and made.dtype.is_float():  # of the digits behind the point a float has enough
+        changed |= (made.abs() >= 2.0**53) & (made.cast(given.dtype, strict=False) != given)
+    elif given.dtype.is_float() and made.dtype != pl.String:
         changed |= made.cast(pl.Float64) != given.cast(pl.Float64)
-    return int((known & changed.fill_null(True)).sum())
+    return given.is_not_null() & changed.fill_null(True)
 
 
 def _cast(series: pl.Series, kind: Kind, name: str) -> pl.Series:
     """A column as its kind, each value by itself; raises UsageError where there is no way from the one to the other."""
-    if kind in ("int", "text"):
-        _check_exact(series, f"numbers of {ascii(name)[:80]}")
     if series.dtype in (pl.Categorical, pl.Enum):
         series = series.cast(pl.String)  # not the numbers of its categories, which others' rows decide
+    no_way = UsageError(
+        f"kinds of {name}: a column of {series.dtype} can't be taken for {kind}; convert it before you publish it"
+    )
     if series.dtype.is_nested() or (series.dtype == pl.String and kind == "bool"):
-        raise UsageError(f"a column of {series.dtype} can't be taken for {kind}; convert it before you publish it")
+        raise no_way
     if kind == "text" and series.dtype == pl.Boolean:  # written as pandas writes them where other words are among them
         return series.replace_strict([True, False], ["True", "False"], return_dtype=pl.String)
-    if kind == "text":
-        return plain_text(series)
-    return series.cast(STORED[kind], strict=False)
+    try:
+        return plain_text(series) if kind == "text" else series.cast(STORED[kind], strict=False)
+    except pl.exceptions.PolarsError:  # whose text could show a value
+        raise no_way from None
 
 
-def _kind_of(series: pl.Series, terms: Terms, people: pl.Series | None) -> Kind | None:
+def _kind_of(series: pl.Series, terms: Terms, people: _People) -> Kind | None:
     """The public kind of a column; None for types that can't be queried. Raises UsageError where the owner must say.
 
     It must not tell of one person, such as one without a value, with a fraction, or with a word among numbers: what the owner
-    declared goes first, and where it hangs on few people, it is asked for. ``people`` are the ids of the rows, if they have.
+    declared goes first, and where it hangs on few people, it is asked for.
     """
     name, bounds = series.name, terms.bounds if isinstance(terms.bounds, Mapping) else {}
     said = terms.kinds.get(name)
     if said is not None:
-        if said not in STORED:
+        if not isinstance(said, str) or said not in STORED:
             raise UsageError(f"kinds of {name}: {ascii(said)[:40]} is none; there are: {', '.join(STORED)}")
         return said
     kind, pair = _kind(series.dtype), bounds.get(name)
-    declared, empty = _declared(terms, name), series.null_count() == len(series)
+    values = series.alias("value")
+    known = values.is_not_null()
+    declared, empty = _declared(terms, name), not known.any()
     ends: Sequence[Any] = pair if isinstance(pair, tuple | list) else ()
     floats = any(type(b) is float for b in ends)
     if floats and (kind == "float" or empty or (kind == "int" and all(float(b).is_integer() for b in ends))):
         return "float"
-    if declared is not None and (empty or (kind == "float" and declared == "int")):
+    if declared is not None and (empty or declared == kind or (kind == "float" and declared == "int")):
         return declared
     if series.dtype == pl.Null or (kind in ("float", "text") and empty):
         raise UsageError(
             f"{name} is empty, so nothing says what it holds: kinds={{{name!r}: 'float'}} (or 'int', 'text'), or leave it out"
         )
-    values = series.alias("value")
-    if kind == "text" and declared is None and series.dtype == pl.String:
-        known = values.is_not_null() & (values.str.strip_chars() != "")
-        for what, other in (("numbers", "float"), ("dates", "text"), ("true and false", "bool")):
-            fits = known & _reads(values, what)
-            few = _few(known & ~fits, fits, people)
-            if few:
-                kinds = f"kinds={{{name!r}: 'text'}}" + (f" or {other!r}" if other == "float" else "")
-                raise UsageError(f"{name} holds {what} but for {few}: make it one or the other, or say {kinds}")
+    if kind is None:
+        return None
+    if people.all > SMALL_TABLE and people.count(known) <= FRACTIONS:
+        raise UsageError(
+            f"{name} has values of few people only ({people.count(known)}), who would decide what it holds: say "
+            f"kinds={{{name!r}: {kind!r}}} (or {', '.join(repr(k) for k in STORED if k != kind)}), or leave it out"
+        )
+    if kind == "text" and declared is None:
+        _check_spelling(name, values.cast(pl.String), people)
     if kind != "float" or series.dtype.is_decimal():
         return kind
-    known = (values.is_not_null() & values.is_not_nan()).fill_null(False)
-    parts = known & (~values.is_finite() | (values != values.floor())).fill_null(False)
-    if not _people(parts, people):
+    parts = (~values.is_finite() | (values != values.floor())).fill_null(False)
+    if not people.count(parts):
         return "int"  # as it would be without those that are missing, or with some
-    few = _few(parts, known & ~parts, people)
+    few = people.few(parts, known & ~parts)
     if few:
         raise UsageError(f"{name} holds whole numbers but for {few}: say which it is, kinds={{{name!r}: 'float'}} or 'int'")
     return "float"
 
 
-def _reads(values: pl.Series, what: str) -> pl.Series:
-    """Which texts are numbers, dates, or true and false."""
-    text = values.str.strip_chars()
-    if what == "numbers":
-        found = text.cast(pl.Float64, strict=False).is_not_null()
-    elif what == "dates":
-        found = text.str.contains(r"^\d{4}-\d{2}-\d{2}([ T]|$)")
-    else:
-        found = text.str.to_lowercase().is_in(["true", "false"])
-    return found.fill_null(False)
+def _check_spelling(name: str, values: pl.Series, people: _People) -> None:
+    """Raises UsageError where few people's values alone make a column text, which would be read as something else."""
+    spellings = list(SPELLINGS)
+    for size in (LOOKED_AT, len(values)):
+        text, some = values.head(size).str.strip_chars().str.to_lowercase(), people.head(size)
+        written = (text != "").fill_null(False)
+        fits = {spelling: _reads(text, spelling) for _, spelling in spellings}
+        spellings = [(what, s) for what, s in spellings if some.count(written & ~fits[s]) <= FRACTIONS]
+        if not spellings:
+            return
+    for what, spelling in spellings:
+        few = people.few(written & ~fits[spelling], fits[spelling])
+        if few:
+            kinds = f"kinds={{{name!r}: 'text'}}" + (" or 'float'" if what == "numbers" else "")
+            raise UsageError(f"{name} holds {what} but for {few}: make it one or the other, or say {kinds}")
 
 
-def _people(rows: pl.Series, people: pl.Series | None) -> int:
-    """Whose these rows are: how many people; a row without an id is nobody's."""
-    return int(rows.sum()) if people is None else people.filter(rows).drop_nulls().n_unique()
+def _reads(text: pl.Series, spelling: str) -> pl.Series:
+    """Which texts are written in one of `SPELLINGS`."""
+    if spelling.startswith("%"):
+        return text.str.extract(r"^(\d[\d./-]*)").str.to_date(spelling, strict=False).is_not_null()
+    return text.str.contains(spelling).fill_null(False)
 
 
-def _few(odd: pl.Series, others: pl.Series, people: pl.Series | None) -> str:
-    """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing.
+class _People:
+    """Whose each row is (``ids``; None: each is somebody's own), to count people. A row without an id is nobody's."""
 
-    Nothing in tables of ten people or fewer: there each is one of few, and who tries things out would be asked all the time.
-    """
-    count, many = _people(odd, people), _people(others, people)
-    few = 0 < count <= FRACTIONS and 10 * count < count + many
-    return _share(count, count + many) + ("" if people is None else " people") if few else ""
+    def __init__(self, ids: pl.Series | None, rows: int, everybody: int | None = None) -> None:
+        self._ids, self._rows = ids, rows
+        self.all = everybody if everybody is not None else rows if ids is None else ids.drop_nulls().n_unique()
+
+    def head(self, rows: int) -> _People:
+        """Those of the first rows, in a table of as many people."""
+        return _People(None if self._ids is None else self._ids.head(rows), min(rows, self._rows), self.all)
+
+    def count(self, rows: pl.Series) -> int:
+        """How many people's these rows are; where they are clearly more than a few, only that they are more."""
+        if self._ids is None:
+            return int(rows.sum())
+        theirs = self._ids.filter(rows).drop_nulls()
+        some = theirs.head(LOOKED_AT).n_unique()
+        return some if some > FRACTIONS else theirs.n_unique()
+
+    def few(self, odd: pl.Series, others: pl.Series) -> str:
+        """In words, how many people's rows are ``odd``, if so few that they may be one person's slip; else nothing.
+
+        Nothing in tables of few people, where each is one of few, and where there are no others.
+        """
+        count = self.count(odd)
+        if self.all <= SMALL_TABLE or not 0 < count <= FRACTIONS or not self.count(others):
+            return ""
+        everybody = self.count(others) if self._ids is None else self._ids.filter(others).drop_nulls().n_unique()
+        return _share(count, count + everybody) + ("" if self._ids is None else " people")
 
 
 def _declared(terms: Terms, name: str) -> Kind | None:
     """The kind that declared categories say."""
     kinds: dict[Any, Kind] = {bool: "bool", int: "int", str: "text"}
-    types = {type(c.item() if hasattr(c, "item") else c) for c in terms.categories.get(name, ())}
+    categories: Any = terms.categories.get(name, ())
+    if not isinstance(categories, Sequence):
+        return None  # `_check_categories` says so
+    types = {type(_plain_value(c)) for c in categories}
     return kinds.get(types.pop()) if len(types) == 1 else None
+
+
+def _plain_value(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _share(count: float, of: int) -> str:
@@ -429,6 +522,8 @@ def _check_bounds(name: str, kind: Kind, bounds: Any) -> tuple[float, float]:
     wrong = UsageError(f"bounds of {name}: give (low, high), low < high, both below 2**53 in size, such as (0, 110)")
     if kind not in ("int", "float"):
         raise UsageError(f"bounds of {name}: the column is {kind}, and only numbers have bounds")
+    if isinstance(bounds, str | bytes):
+        raise wrong
     try:
         low, high = (float(b) for b in bounds)
     except (TypeError, ValueError):
@@ -448,7 +543,7 @@ def _check_categories(name: str, kind: Kind, categories: Any) -> tuple[Scalar, .
         raise UsageError(f"categories of {name}: the column is {kind}; categories are text, integers or booleans")
     if isinstance(categories, str) or not isinstance(categories, Sequence):
         raise UsageError(f"categories of {name}: give a list")
-    values: list[Any] = [c.item() if hasattr(c, "item") else c for c in categories]
+    values = [_plain_value(c) for c in categories]
     fits = all(type(c) is expected and len(str(c)) <= 1000 for c in values)
     if not fits or (kind == "int" and not all(-(2**63) <= int(str(c)) < 2**63 for c in values)):
         raise UsageError(f"categories of {name}: each must be {expected.__name__}, as the column is")

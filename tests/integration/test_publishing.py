@@ -102,6 +102,31 @@ def test_which_rows_stay_does_not_follow_the_tables_order(owner):
     assert abs(kept[0] - kept[1]).max() < 5  # the same rows of each person
 
 
+def test_other_people_by_equal_ids_are_excused_and_equal_rows_are_not(owner):
+    def people(seed, **more):
+        make = np.random.default_rng(seed)
+        return pd.DataFrame(
+            {"pid": np.arange(1, 2001), "age": make.normal(50, 12, 2000), "weight": make.normal(80, 12, 2000), **more}
+        )
+
+    published(owner, people(1), "one", privacy_unit="pid")
+    published(owner, people(2), "two", privacy_unit="pid", distinct=True)
+    for theirs in (people(2), people(2)[["pid", "age"]], people(2, ward="er")):
+        with pytest.raises(errors.UsageError, match="population='two'"):
+            published(owner, theirs, "three", privacy_unit="pid", population="one", budget=None)
+    published(owner, people(1, ward="er"), "three", privacy_unit="pid", population="one", budget=None)
+    published(owner, people(3), "four", privacy_unit="pid", population="one", budget=None)  # by their ids alone
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("bounds", 5), ("categories", ["n"]), ("kinds", "int"), ("mock", None), ("tags", "onc"), ("tags", [1]), ("tags", None), ("description", None), ("persist", "yes")],
+)  # fmt: skip
+def test_a_setting_of_another_type_is_one_clear_error(owner, setting, value):
+    with pytest.raises(errors.UsageError, match=rf"\b{setting}\b"):
+        published(owner, pd.DataFrame({"n": range(100)}), **{setting: value})
+
+
 # What a setting does is told
 
 
@@ -122,6 +147,11 @@ def test_what_looks_like_an_identifier_is_told(owner):
 def test_bounds_of_a_tensor_that_nobody_gave_are_told(owner):
     told = str(owner.publish(torch.rand(50, 2) * 4 + 5, "x"))
     assert "none were given, so 0 to 1 are taken" in told and "100 (100.0%) entries lie outside" in told
+
+
+def test_unsigned_numbers_are_published_and_opened(owner):
+    owner.publish(np.arange(40, dtype="uint16").reshape(20, 2), "u", bounds=(0, 100))
+    assert owner["u"].dtype is torch.int32
 
 
 # Answers

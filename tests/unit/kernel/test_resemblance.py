@@ -351,3 +351,29 @@ def test_of_a_large_table_a_sample_is_kept_that_tells():
     large = pl.DataFrame({"age": make.integers(18, 95, 400_000), "x": make.normal(size=400_000), "zip": make.integers(0, 90_000, 400_000)})  # fmt: skip
     whole, part = of(large), of(large.sample(200_000, seed=2, shuffle=True).with_columns(pl.col("age") + 1))
     assert whole.rows < 400_000 and whole.share < 1 and same_rows(whole, part)
+
+
+# Columns with names of ours, and running numbers
+
+
+def test_a_column_called_row_is_a_column_like_others():
+    def counted(seed, n=3000):
+        make = np.random.default_rng(seed)
+        return pl.DataFrame({"row": np.arange(1, n + 1), "x": make.normal(size=n), "y": make.normal(size=n)})
+
+    assert not same_people(of(counted(1)), of(counted(2)), "row", "row")
+    table = PEOPLE.select(pl.col("age").alias("row"))
+    assert same_people(of(table), of(table.sample(fraction=0.5, seed=1)), "row", "row")
+
+
+def test_running_numbers_tell_between_a_mock_and_its_table():
+    def records(seed, n=600):
+        make = np.random.default_rng(seed)
+        return pl.DataFrame(
+            {"age": make.integers(0, 100, n), "los": make.exponential(5, n).round(2), "cost": make.lognormal(8, 1, n).round(2),
+             "ward": make.choice(["er", "icu"], n), "mrn": [f"MRN{i:06d}" for i in range(n)]}
+        )  # fmt: skip
+
+    table = records(1)
+    assert shared_rows(table.head(40).with_columns(pl.col("los", "cost") + 0.01), table) == 40
+    assert shared_rows(records(2).head(40), table) == shared_rows(records(2), table) == 0

@@ -1,6 +1,7 @@
 """Publishing: what is kept, what is dropped, and one clear refusal for every odd setting."""
 
 import stat
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from syft_lab.errors import StateError, UsageError
 from syft_lab.kernel.store import Store, Terms, prepare
+from syft_lab.spec import DTYPES
 
 
 def terms(unit="id", k=2, **more):
@@ -87,8 +89,8 @@ def test_columns_that_can_not_be_queried_are_left_out_by_name():
         (FRAME, terms(bounds={"nope": (0, 1)}), "no column"),
         (FRAME, terms(bounds={"id": (0, 1)}), "no column"),
         (FRAME, terms(bounds={"age": (1, 1)}), "low < high"),
-        (FRAME, terms(bounds={"age": (0, float("inf"))}), "below 2"),
-        (FRAME, terms(bounds={"age": (0, float("nan"))}), "below 2"),
+        (FRAME, terms(bounds={"age": (0, float("inf"))}), r"below 2\*\*53"),
+        (FRAME, terms(bounds={"age": (0, float("nan"))}), r"below 2\*\*53"),
         (FRAME, terms(bounds={"age": 5}), "low, high"),
         (FRAME, terms(bounds={"age": (0.5, 3)}), "whole"),
         (FRAME, terms(bounds={"ward": (0, 1)}), "only numbers"),
@@ -102,6 +104,11 @@ def test_columns_that_can_not_be_queried_are_left_out_by_name():
         (pd.DataFrame({0: [1]}), terms("row", 1), "must be text"),
         (pd.DataFrame([[1, 2]], columns=["x", "x"]), terms("row", 1), "two columns"),
         ([1, 2], terms("row", 1), "not list"),
+        (FRAME, terms(bounds={"age": "05"}), "low, high"),
+        (FRAME, terms(categories={"age": 5}), "give a list"),
+        (FRAME, terms(kinds={"age": ["int"]}), "is none"),
+        (FRAME, terms(categories={"age": [np.arange(2)]}), "must be int"),
+        (pl.DataFrame({"x": [b"a"]}), terms("row", 1, kinds={"x": "int"}), "kinds of x"),
         ("missing.parquet", terms("row", 1), "no Parquet file"),
     ],
 )
@@ -219,6 +226,17 @@ def _kinds(column, **more):
         ([str(i) for i in range(100)], "unknown", "numbers but for 1"),
         (["True", "False"] * 50, "maybe", "true and false but for 1"),
         (["2024-01-02"] * 100, "not yet", "dates but for 1"),
+        (["2024-01-02"] * 100, "2024-02-31", "dates but for 1"),
+        (["31.12.2020"] * 100, "31.02.2020", "dates but for 1"),
+        (["31/12/2020"] * 100, "soon", "dates but for 1"),
+        (["12/31/2020"] * 100, "soon", "dates but for 1"),
+        (["yes", "no"] * 50, "maybe", "true and false but for 1"),
+        (["Y", "N"] * 50, "yes", "true and false but for 1"),
+        (["t", "f"] * 50, "-", "true and false but for 1"),
+        ([f"{i},5" for i in range(100)], "n.b.", "numbers with a comma but for 1"),
+        ([f"{i},234.5" for i in range(1, 101)], "-", "numbers with separators but for 1"),
+        ([f"1 {i} 000" for i in range(100, 200)], "-", "numbers with separators but for 1"),
+        (["1.234", "1,5"] * 50, "?", "numbers with separators but for 1"),
     ],
 )
 def test_a_kind_that_hangs_on_one_person_is_asked_for(column, one, word):
@@ -266,3 +284,139 @@ def test_a_table_without_rows_can_be_kept_and_looked_at(tmp_path):
     empty = prepare(FRAME.assign(id=None), terms(k=1, kinds={"age": "int", "ward": "text"}), "generate")
     file = store.put("t", 1, empty, True)["file"]
     assert len(store.people(file)) == 0 and store.likeness(file) is not None
+
+
+@pytest.mark.parametrize(
+    "column",
+    [["12,5", "3,0"], ["1,234", "12"], ["31.12.2020", "01.02.2021"], ["yes", "no"], ["t", "f"], ["er", "icu"], ["12", "er"]],
+)
+def test_a_column_that_is_text_whoever_is_in_it_is_not_asked_for(column):
+    assert _kinds(column * 50) == {"x": "text"}
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([3.0] * 5 + [3.5], "whole numbers but for 1"),
+        ([3.0] * 10 + [3.5] * 3, "whole numbers but for 3"),
+        (["12"] * 9 + ["n/a"], "numbers but for 1"),
+        *(([value] * 3, "few people only") for value in (3.0, 3.5, True, "x", 3)),
+    ],
+)
+@pytest.mark.parametrize("unit", ["row", "id"])
+def test_few_peoples_values_decide_no_kind_however_few_others_have_any(values, word, unit):
+    column = pd.Series([*values, *[None] * 500], dtype=pd.Series(values).dtype if type(values[0]) is float else object)
+    frame = pd.DataFrame({"id": [i * 37 for i in range(len(column))], "x": column})
+    with pytest.raises(UsageError, match=word):
+        prepare(frame, terms(unit, 1), "generate")
+    declared = prepare(frame, terms(unit, 1, kinds={"x": "text" if type(values[0]) is str else "float"}), "generate")
+    assert declared.rows == len(column)
+    small = frame[len(values) - 1 :][:10]  # ten people: there each is one of few
+    assert prepare(small, terms(unit, 1), "generate").rows == 10
+
+
+def test_categories_and_bounds_say_what_a_column_of_few_values_holds():
+    few = [3.0] + [None] * 50
+    assert _kinds(few, bounds={"x": (0.0, 9.0)}) == {"x": "float"}
+    assert _kinds(few, categories={"x": [3, 4]}) == {"x": "int"}
+    with pytest.raises(UsageError, match="few people only"):
+        _kinds(few, bounds={"x": (0, 9)})  # which whole numbers and others have
+
+
+# A kind that nobody declared changes nothing
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_of_any_size_keep_their_fractions(dtype, tmp_path):
+    weights = np.random.default_rng(0).random(40).astype(dtype)
+    (pl.DataFrame({"w": pl.Series(weights)})).write_parquet(tmp_path / "w.parquet")
+    for data in (pd.DataFrame({"w": weights}), pl.DataFrame({"w": pl.Series(weights)}), tmp_path / "w.parquet"):
+        made = prepare(data, terms("row", 1), "generate")
+        assert made.schema.columns[0].kind == "float" and not made.remarks
+        assert made.table["v0"].to_list() == weights.astype(float).tolist()
+
+
+@pytest.mark.parametrize("dtype", [pl.UInt64, pl.Int128])
+def test_values_that_a_kind_nobody_declared_would_lose_are_asked_for(dtype):
+    frame = pl.DataFrame({"x": pl.Series([2**63 + 1, *range(49)], dtype=dtype)})
+    with pytest.raises(UsageError, match=r"would lose or change 1 \(2.0%\) of its values as int"):
+        prepare(frame, terms("row", 1), "generate")
+    told = prepare(frame, terms("row", 1, kinds={"x": "int"}), "generate")
+    assert told.table["v0"].to_list()[:2] == [None, 0] and "changed or lost" in told.remarks[0][1]
+    assert prepare(frame, terms("row", 1, kinds={"x": "text"}), "generate").table["v0"][0] == str(2**63 + 1)
+
+
+@pytest.mark.parametrize("values", [[2**53 + 1, 5], [Decimal(2**53 + 1), Decimal("0.1")]])
+def test_digits_that_a_float_does_not_hold_are_told(values):
+    frame = pl.DataFrame({"x": values})
+    assert (
+        "1 (50.0%) of its values are no float"
+        in prepare(frame, terms("row", 1, kinds={"x": "float"}), "generate").remarks[0][1]
+    )
+    frame = pl.DataFrame({"x": [0, 5] if type(values[0]) is int else [Decimal("0.3"), Decimal("0.1")]})
+    assert not prepare(frame, terms("row", 1, kinds={"x": "float"}), "generate").remarks
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 11), ("float32", 24), ("float64", 53)])
+def test_whole_numbers_are_not_told_apart_from_where_their_floats_end(dtype, bits):
+    last, over = (np.array([2**bits - 1 + i, 1, 2], dtype=dtype) for i in (0, 1))
+    for kind in ("int", "text"):
+        assert prepare(pd.DataFrame({"x": last}), terms("row", 1, kinds={"x": kind}), "generate").rows == 3
+        with pytest.raises(UsageError, match=rf"floats from 2\*\*{bits} on"):
+            prepare(pd.DataFrame({"x": over}), terms("row", 1, kinds={"x": kind}), "generate")
+    with pytest.raises(UsageError, match=rf"floats from 2\*\*{bits} on"):
+        prepare(pd.DataFrame({"x": over}), terms("row", 1), "generate")
+    assert prepare(pd.DataFrame({"id": last, "x": 1}), terms(k=1), "generate").rows == 3
+    with pytest.raises(UsageError, match=rf"the ids in 'id' are floats from 2\*\*{bits} on"):
+        prepare(pd.DataFrame({"id": over, "x": 1}), terms(k=1), "generate")
+
+
+def test_nan_is_missing_and_not_outside_the_bounds():
+    frame = pl.DataFrame({"x": [float("nan")] * 10 + [1.5, 2.5] * 20})
+    assert not prepare(frame, terms("row", 1, bounds={"x": (0.0, 10.0)}), "generate").remarks
+
+
+# A mock is compared with all that was given
+
+
+def test_a_mock_of_rows_that_were_not_kept_is_refused():
+    make = np.random.default_rng(1)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(30), 100), "age": make.normal(50, 12, 3000), "pay": make.normal(size=3000)})
+    with pytest.raises(UsageError, match="5 of the mock's 5 rows are rows of the private table"):
+        prepare(frame, terms(k=1), frame.head(5), KEY)
+    nobody = frame.assign(id=frame["id"].where(frame.index >= 200))
+    with pytest.raises(UsageError, match="200 of the mock's 200 rows"):
+        prepare(nobody, terms(k=100), frame.head(200))
+
+
+@pytest.mark.parametrize("mock", [None, "none", 5, [1, 2]])
+def test_an_odd_mock_is_refused_by_name(mock):
+    with pytest.raises(UsageError, match="the mock: "):
+        prepare(FRAME, terms(), mock)
+
+
+# Tensors
+
+
+@pytest.mark.parametrize(("given", "made"), [("uint16", "<i4"), ("uint32", "<i8"), ("uint64", "<i8"), ("uint8", "|u1"), ("int16", "<i2")])  # fmt: skip
+def test_unsigned_tensors_become_signed_ones_that_pointers_have(given, made):
+    array = np.arange(40, dtype=given).reshape(20, 2) + np.iinfo(given).max // 2 - 40
+    tensor = prepare(array, terms("row", 1, bounds=(0, 100)), "generate")
+    assert tensor.tensor["dtype"] == made and str(np.dtype(made)) in DTYPES
+    assert tensor.table["v0"].to_list() == array.reshape(-1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "given", "word"),
+    [
+        (np.full((20, 2), 2**63, dtype="uint64"), terms("row", 1), r"2\*\*63 on"),
+        (np.ma.masked_greater(np.arange(20.0), 5), terms("row", 1), r"array.filled\(0\)"),
+        (np.ones((20, 2)), terms("row", 1, bounds={"x": (0, 9)}), "bounds of a tensor are one pair"),
+        (np.ones((20, 2)), terms("row", 1, kinds={"x": "int"}), "no kinds"),
+        (np.ones((20, 2)), terms("row", 5), "max_contributions is 1"),
+        (np.ones((20, 2), dtype="float16"), terms("row", 1), "floats of 32 or 64 bits"),
+    ],
+)
+def test_tensors_with_odd_settings_are_refused(array, given, word):
+    with pytest.raises(UsageError, match=word):
+        prepare(array, given, "generate")
