@@ -18,7 +18,7 @@ from syft_lab.errors import UsageError, WireError
 MAX_CODE, MAX_REASON, MAX_TEXT = 64 << 10, 2_000, 1_000
 MAX_JSON = 192 << 10
 MOCK_ROWS, MAX_MOCK = 64, 1 << 28
-MAX_USED, MAX_RETURNS, MAX_PARAMS, MAX_COLUMNS = 16, 64, 64, 1000
+MAX_USED, MAX_RETURNS, MAX_PARAMS, MAX_COLUMNS = 64, 64, 64, 1000
 NO_RESULT = "what it returned is no result: a result is a number, an array, a tensor, or a table"
 RAISED = "the code raised an error on the real data"
 CODE_FAILURES = (NO_RESULT, RAISED)  # what an analyst is told where the code is at fault: constants, whatever the data are

@@ -19,11 +19,12 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, Protocol
 
+from syft_lab.errors import RefusedOpError
 from syft_lab.ops import ALLOWED, LIKE, POINTWISE, REASONS, find, packet
 from syft_lab.printable import printed
 
 Bounds = tuple[float, float]
-MAX_SOURCES = 16
+MAX_SOURCES = 64  # of a value: each is read by who decides about it
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def infer(op: str, args: Sequence[Any], kwargs: Mapping[str, Any], outs: Sequenc
     counts = given[1:] if name in LIKE and args and isinstance(args[0], kind) else given
     if all(t.label.kind == "public" for t in counts):
         return [PUBLIC] * len(outs)
-    sources = tuple(sorted({s for t in given for s in t.label.sources}))
-    private = Label("private", sources[:MAX_SOURCES])
+    sources = joined(t.label for t in given)
+    private = Label("private", sources)
     rule = _RULES.get(name)
     if rule is None or len(sources) > 1:
         return [private] * len(outs)
@@ -127,11 +128,23 @@ def each(inputs: Iterable[tuple[Known, bool]]) -> Label:
     private = [(t.label, mapped) for t, mapped in given if t.label.kind != "public"]
     if not private:
         return PUBLIC
-    sources = tuple(sorted({s for label, _ in private for s in label.sources}))
+    sources = joined(label for label, _ in private)
     one = _together(replace(label, bounds=None) for label, _ in private)
     if one is not None and one.kind == "rows" and one.axis == 0 and all(mapped for _, mapped in private):
         return one
-    return Label("private", sources[:MAX_SOURCES])
+    return Label("private", sources)
+
+
+def joined(of: Iterable[Label]) -> tuple[str, ...]:
+    """The datasets of several values. None is ever left out: owners decide by them who may have what.
+
+    Raises RefusedOpError for more than `MAX_SOURCES`.
+    """
+    found = tuple(sorted({s for label in of for s in label.sources}))
+    if len(found) > MAX_SOURCES:
+        raise RefusedOpError(f"a value is made of at most {MAX_SOURCES} datasets, and this would be of {len(found)}: an owner "
+                             "who decides about it has to see them all; compute on some of them, and release that")  # fmt: skip
+    return found
 
 
 def bound(op: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -548,7 +548,7 @@ def _mark(dtype: torch.dtype) -> Mark:
 def _either(a: Label, b: Label) -> Label:
     if a.kind == b.kind == "public":
         return PUBLIC
-    return a if a == b else Label("private", tuple(sorted({*a.sources, *b.sources})))
+    return a if a == b else Label("private", labels.joined((a, b)))
 
 
 def _labelled(spec: Spec, label: Label) -> Spec:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from syft_lab.errors import PartnerError
+from syft_lab.errors import PartnerError, PartnerGoneError
 from syft_lab.mpc import links, sharing, tensor  # noqa: F401 - the rules
 from syft_lab.mpc.aby3.shares import Shared
 from syft_lab.mpc.functions import Fixed
@@ -34,7 +34,7 @@ def run(work, *inputs, wired=None, timeout=20, log=True):
     with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(one, index) for index in range(3)]
         errors = [f.exception() for f in futures]
-    for error in sorted(filter(None, errors), key=lambda e: isinstance(e, PartnerError)):
+    for error in sorted(filter(None, errors), key=lambda e: (isinstance(e, PartnerError), isinstance(e, PartnerGoneError))):
         raise error
     answers, parties = zip(*(f.result() for f in futures), strict=True)
     return list(answers), list(parties)

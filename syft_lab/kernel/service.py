@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
 from importlib import metadata
 from typing import Any, TypeVar
 
@@ -669,7 +670,8 @@ def _cost(epsilon: int, delta: int) -> Cost:
     return Cost(epsilon, delta)
 
 
-def _environment() -> dict[str, str]:
+@cache  # the files that say so are read, which takes as long as a hundred answers
+def _environment() -> Mapping[str, str]:
     return {**environment(), **{n: metadata.version(n) for n in ("opendp", "polars")}}
 
 

@@ -211,7 +211,7 @@ class Party:
                 raise PartnerError("sent a message without its head")
             said, number, round_, size = _HEAD.unpack(head)
             if said != run:
-                raise PartnerError("was asked something else than this party, or is in another run")
+                raise PartnerError("was asked something else than this party, has other public numbers, or is in another run")
             if (number, size) != (side.received, raw.nbytes):
                 raise PartnerError("sent a message of another step")
         counts.rounds = max(counts.rounds, round_)

@@ -9,11 +9,13 @@ Numbers are fixed-point (float32 to torch); zeros, ones and places, which compar
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from syft_lab import ops
 from syft_lab.errors import RefusedOpError
@@ -111,11 +113,31 @@ class Share(torch.Tensor):
         if schema.is_mutable:
             return _write(func, args, kwargs or {})
         check(func)
+        _agree_on(args, kwargs or {})
         made = TABLE[func](*args, **(kwargs or {}))
         if schema.returns[0].alias_info is not None and isinstance(args[0], Share):
             for view in (args[0], *(made if isinstance(made, list) else [made])):
                 view.viewed = True
         return made
+
+
+def _agree_on(args: Any, kwargs: Mapping[str, Any]) -> None:
+    """Hash the public tensors that meet shares into the name of the turn.
+
+    Each party computed them by itself, and another processor, or another library, may have rounded otherwise. Shares times
+    different numbers are no shares of anything: with this the run ends.
+    """
+    flat, _ = tree_flatten((args, kwargs))
+    public = [t for t in flat if isinstance(t, Tensor) and type(t) is not Share and t.device.type != "meta"]
+    if public:
+        share = next(t for t in flat if type(t) is Share)
+        share.fixed.party.turn(b"public" + b"".join(map(_digest, public)))
+
+
+def _digest(tensor: Tensor) -> bytes:
+    about = f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""
+    return hashlib.sha256(about + hashlib.sha256(data).digest()).digest()
 
 
 def _write(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Share:

@@ -106,12 +106,17 @@ def _batch_norm(x: Share, weight: Any, bias: Any, mean: Any, var: Any, *rest: An
         raise RefusedOpError("batch normalisation of shares goes by the running statistics: model.eval() first")
     if mean is None or var is None:
         raise RefusedOpError("batch normalisation of shares needs running statistics (track_running_stats=True)")
-    root = (var + rest[-1]).rsqrt()
+    root = (var + rest[-1]).rsqrt() if isinstance(var, Share) else _inverse_root(var, rest[-1])
     factor = root if weight is None else root * weight
     offset = -(mean * factor) if bias is None else bias - mean * factor
     shape = [1, -1, *[1] * (x.dim() - 2)]
     none = torch.empty(0)
     return x * factor.view(shape) + offset.view(shape), none, none
+
+
+def _inverse_root(var: Tensor, eps: float) -> Tensor:
+    """1/√(var + eps) of public numbers, alike on each processor: torch's own is not, on a GPU."""
+    return (1 / (var.cpu().double() + eps).sqrt()).to(var)
 
 
 def _two(x: Any) -> tuple[int, int]:

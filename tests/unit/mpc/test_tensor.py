@@ -189,3 +189,34 @@ def test_what_is_printed_tells_no_number():
     found = []
     run(lambda party, x: found.append(repr(Share(x, Fixed(party, FRACTION, K)))), torch.tensor([42 << FRACTION]))
     assert sorted(found)[0] == "Share(party 0, (1,), torch.float32)"
+
+
+def nudged(t, index):
+    """What another processor may make of the same: one unit in the last place more."""
+    return torch.nextafter(t, t + 1) if index == 1 else t
+
+
+@pytest.mark.parametrize("meets", ["factor", "added", "condition", "places", "layer", "listed"])
+def test_public_numbers_that_a_party_rounds_otherwise_end_the_run(meets):
+    """Shares times different numbers are no shares of anything, and nothing else would find it."""
+    work = {
+        "factor": lambda x, i: (x * nudged(torch.full((4,), 0.3), i)) @ torch.eye(4),
+        "added": lambda x, i: (x + nudged(torch.full((4,), 0.3), i)) * x,
+        "condition": lambda x, i: torch.where(nudged(torch.full((4,), 0.3), i) > 0.3, x, -x) * x,
+        "places": lambda x, i: x.index_select(1, torch.tensor([0, int(i == 1)])) * 0.3,
+        "layer": lambda x, i: F.batch_norm(x, torch.zeros(4), nudged(torch.full((4,), 0.3), i)) * x,
+        "listed": lambda x, i: torch.cat([x, nudged(torch.full((3, 4), 0.3), i)]) * 0.3,
+    }[meets]
+    x = torch.rand(3, 4)
+    for same in (True, False):
+
+        def party(me, shared, same=same):
+            made = work(Share(shared, Fixed(me, FRACTION, K)), 0 if same else me.index)
+            return (made * made).shared  # where parties part, at the next message
+
+        if same:
+            answers, _ = run(party, sharing.encode(x))
+            assert torch.allclose(sharing.decode(opened(answers)).float(), work(x, 0) ** 2, atol=1e-4)
+        else:
+            with pytest.raises(errors.PartnerError, match="was asked something else"):
+                run(party, sharing.encode(x))
