@@ -70,12 +70,14 @@ class People(Publishing):
             invitation.write(target)
             self.console.say(f"invited {analyst} as {role}")
         used = invitation.id in {i.id for i in self._registry.invitations if i.state == "used"}
+        again = not used and analyst in self._registry.known
         pairs: list[tuple[str, object]] = [
             ("address", f"{self.address} (this machine only)" if self.address.startswith(DEFAULT_HOST) else self.address),
             ("file", f"{target.name}: hand it over on a safe way; whoever has it first can enrol, once"),
             ("open to", ", ".join(names) or "nothing yet"),
             ("budgets", "; ".join(f"{p}: {Cost(c['epsilon_micro'], c['delta_pico'])}" for p, c in caps.items()) or "none"),
             ("expires", invitation.expires),
+            *([("goes on", f"with all that {analyst} had here before; another person needs another name")] if again else []),
             ("your fingerprint", self.keys.public.fingerprint),
         ]
         return Card(

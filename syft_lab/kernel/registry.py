@@ -79,6 +79,11 @@ class Registry:
         return [a for a in self._analysts.values() if a.state == "active"]
 
     @property
+    def known(self) -> set[str]:
+        """Names of all who ever enrolled."""
+        return {a.name for a in self._analysts.values()}
+
+    @property
     def invitations(self) -> list[OpenInvitation]:
         """All there ever were, oldest first."""
         return list(self._invitations.values())

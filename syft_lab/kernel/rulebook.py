@@ -289,7 +289,8 @@ class Policy:
     @property
     def toml(self) -> str:
         """The rules as TOML, which `load` takes back."""
-        return tomli_w.dumps({"rule": [to_toml(r) for r in self.rules]})
+        text = tomli_w.dumps({"rule": [to_toml(r) for r in self.rules]})
+        return "".join(c if c == "\n" or c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
     def load(self, source: str | Path) -> list[Rule]:
         """Add the rules of a TOML file, or of TOML text: all of them, or none. Those in force already stay as they are."""

@@ -64,7 +64,7 @@ MAX_PAYLOAD = 64 << 20
 MAX_WAIT_MS, MAX_LISTED = 20_000, 200
 WORKERS = 2
 SWITCH_SECONDS = 0.00005
-START_SECONDS = 30.0
+START_SECONDS, TIDY_SECONDS = 30.0, 60.0
 # What a person does, and what writes to the journal: so much at once, then one a second. Filing a notebook's cells fits.
 FILED_AT_ONCE, FILED_A_SECOND = 50, 1.0
 RATED = (m.File, m.Propose, m.Cancel, m.Comment, m.Rotate)
@@ -147,6 +147,7 @@ class Service:
             self._hub = Hub(self.handle, MAX_PAYLOAD)
             registry = self._registry
             self._server = ZmqServer(self.keys, registry.admitted, self._hub, self._notify, registry.name_of)
+            self._tidying = asyncio.create_task(self._tidy())
             return await self._server.bind(host, port)
 
         try:
@@ -576,6 +577,8 @@ class Service:
         """From any thread: who may shake hands has changed. Returns once the door knows; who was revoked is cut off now."""
         server, loop = self._server, self._loop
         revoked, self._revoked = self._registry.revoked - self._revoked, self._registry.revoked
+        if revoked and self.tensors is not None:
+            self.tensors.keep({a.name for a in self._registry.analysts})
         if server is None or loop is None:
             return
         if loop.here:
@@ -583,6 +586,12 @@ class Service:
             return
         with contextlib.suppress(RuntimeError, ConnectionLost):  # the loop is closing; or is held up, and will tell
             loop.run(server.told(revoked), START_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Free the memory of sessions that nobody uses."""
+        while self.tensors is not None:
+            await asyncio.sleep(TIDY_SECONDS)
+            await asyncio.to_thread(self.tensors.idle)
 
     def _collect(self, analyst: Analyst, message: m.Collect) -> m.Message:
         self._ledger.check_not_suspended()

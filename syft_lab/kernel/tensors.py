@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
@@ -158,8 +158,14 @@ class Tensors:
         """End sessions that nobody used for a while."""
         now = time.monotonic()
         for key, seat in list(self._seats.items()):
-            if now - seat.touched > IDLE_SECONDS:
+            if now - seat.touched > IDLE_SECONDS and not seat.turn.locked():
                 self._drop(key, f"the session was idle for {IDLE_SECONDS / 60:g} minutes, and its memory was freed")
+
+    def keep(self, analysts: Collection[str]) -> None:
+        """End the sessions of all others, whatever runs for them."""
+        for key in list(self._seats):
+            if key[0] not in analysts:
+                self._drop(key, "the owner revoked your access")
 
     def stop(self) -> None:
         """End all sessions."""

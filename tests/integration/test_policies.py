@@ -145,8 +145,9 @@ def test_policies_travel_as_toml(owner, session):
     like = owner.requests[0]
     owner.policy.allow("code", like=like, params={"age": (18, 90)}, times=5, per="1d", hours="08:00-18:00", days="mon-fri",
                        zone="Europe/Berlin", expires="30d", review=False, outputs=lab.Outputs(levels=10))  # fmt: skip
-    owner.policy.refuse("dp", above=0.5, why="too much at once")
+    owner.policy.refuse("dp", above=0.5, why="too \u202emuch\u009b2J at \u200bonce")
     owner.policy.ask("code", dataset="patients", days=["sat", "sun"])
+    assert not {*"\u202e\u009b\u200b"} & {*owner.policy.toml}  # they would reach a terminal
     before = [r.to_json() for r in owner.policy.rules]
     text = owner.policy.toml
     assert owner.policy.load(text) == owner.policy.rules  # nothing new

@@ -432,9 +432,18 @@ def test_one_analyst_does_not_reach_anothers_values(hosting, alice):
 def test_a_revoked_analyst_computes_no_more(hosting, alice):
     x = lab.send(torch.ones(4), alice)
     x.get()
+    ((_, seat),) = hosting._tensors.seats()
     hosting.revoke("alice")
+    assert hosting._tensors.seats() == []
+    end = time.monotonic() + 10
+    while os.path.exists(f"/proc/{seat._host.pid}"):
+        assert time.monotonic() < end, "the process of a revoked analyst is still there"
+        time.sleep(0.02)
     with pytest.raises(errors.LabError, match="revoked"):
         (x + 1).get()
+    again = str(hosting.invite("alice", path="again.syft"))
+    assert "with all that alice had here before; another person needs another name" in again
+    assert "had here before" not in str(hosting.invite("dora", path="dora.syft"))
 
 
 def test_sessions_end_when_closed_or_idle_and_are_few(hosting, alice, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from syft_lab import errors, labels
 from syft_lab.labels import Label, page, rows
 from tests.tensors import LocalTape
 
@@ -122,3 +123,17 @@ def test_a_label_reads_well():
     assert str(BOUNDED) == "rows(axis 0, 2 a person, in [0, 1]) of scans v1"
     assert str(Label("aggregate", ("s v1",), l1=2.0, l2=1.0)) == "aggregate(L1 2, L2 1) of s v1"
     assert str(Label("private", ("a v1", "b v2"))) == "private, from a v1, b v2"
+
+
+def test_no_dataset_of_many_is_left_out_and_too_many_are_refused(tape):
+    """Owners decide by them: one that was left out would be shared, moved and asked for without its name."""
+    given = [tape.asset(torch.ones(3), rows(f"d{i:03} v1", 1)) for i in range(labels.MAX_SOURCES + 1)]
+    total = given[-1]
+    for one in given[:-2]:
+        total = total + one * 0
+    assert total._spec.label.sources == tuple(sorted(g._spec.label.sources[0] for g in [*given[:-2], given[-1]]))
+    stacked = torch.stack(given[:-1])
+    assert len(stacked._spec.label.sources) == labels.MAX_SOURCES
+    for work in (lambda: total + given[-2], lambda: torch.stack(given), lambda: torch.cat([stacked.flatten(), given[-1]])):
+        with pytest.raises(errors.RefusedOpError, match="an owner who decides about it has to see them all"):
+            work()

@@ -262,7 +262,7 @@ class Child:
 
 
 _ENDS: dict[int, str] = {
-    signal.SIGKILL: "it was killed: it took more memory than there is",
+    signal.SIGKILL: "it was killed, as the system does where memory is short",
     signal.SIGSEGV: "it crashed (segmentation fault)",
     signal.SIGABRT: "it crashed (aborted)",
 }
