@@ -27,7 +27,7 @@ def test_terms_come_back_from_their_json():
         ({"code": "x = '\ud800'"}, "characters"),
         ({"code": "x = 1\0"}, "null|characters"),
         ({"use": ()}, "1 to 64 datasets"),
-        ({"use": (("t", 1),) * 17}, "1 to 16"),
+        ({"use": (("t", 1),) * 65}, "1 to 64"),
         ({"use": (("t", 1), ("t", 2))}, "named twice"),
         ({"use": (("a-b", 1), ("a_b", 1))}, "named twice"),
         ({"returns": ()}, "1 to 64 results"),
