@@ -16,7 +16,8 @@ from syft_lab.kernel.executor.supervisor import Executor, Job, Limits
 # Marks that are of files and keys carry the number of the process that runs the tests, so that runs don't meet.
 KEY, PATH = 0x5F7 << 20 | os.getpid() & 0xFFFFF, f"syft-mark-{os.getpid()}"
 
-# What a job can see of its surroundings. Descriptors are listed with their position and flags.
+# What a job can see of its surroundings. Descriptors are listed with their position and flags; not those limits (CPU, data,
+# addresses) that are its own, or count from the size of the fork server.
 LOOK = f"""
 import builtins, ctypes, json, os, resource, signal, sys, threading
 l = ctypes.CDLL(None, use_errno=True)
@@ -36,7 +37,7 @@ def look():
     return {{
         "files": files(), "name": name(), "affinity": said(os.sched_getaffinity, 0), "scheduler": said(os.sched_getscheduler, 0),
         "priority": said(os.getpriority, 0, 0), "slack": l.prctl(30, 0, 0, 0, 0), "folder": said(os.getcwd),
-        "limits": [said(resource.getrlimit, i) for i in range(16) if i not in (0, 2)], "mask": sorted(signal.pthread_sigmask(0, [])),
+        "limits": [said(resource.getrlimit, i) for i in range(16) if i not in (0, 2, 9)], "mask": sorted(signal.pthread_sigmask(0, [])),
         "pending": sorted(signal.sigpending()), "handlers": [str(signal.getsignal(s)) for s in signal.valid_signals()],
         "timer": signal.getitimer(0), "environment": dict(os.environ), "threads": threading.active_count(),
         "modules": "mark" in sys.modules, "builtins": hasattr(builtins, "mark"), "recursion": sys.getrecursionlimit(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyseccomp
 
 BEGIN = """
-import ctypes, os, struct
+import ctypes, os, signal, struct
 l = ctypes.CDLL(None, use_errno=True)
 def big(a): return ctypes.c_long(a) if type(a) is int else a
 def through(r): return r >= 0 or ctypes.get_errno() not in (1, 38)
@@ -19,6 +19,7 @@ b = ctypes.create_string_buffer(4096)
 r, w = os.pipe()
 """
 ABOVE = 1 << 32  # a bit that Linux does not read in an argument of 32 bits
+ENDED = "ctypes.get_errno() == 110"  # it waited until its time was over
 
 
 def attempts(owner: int, thread: int) -> dict[str, str]:
@@ -108,6 +109,33 @@ def attempts(owner: int, thread: int) -> dict[str, str]:
         "merge its memory with others'": f"call({n('madvise')}, 0, 0, 12)",
         "merge its memory with others', with a higher bit": f"call({n('madvise')}, 0, 0, {12 | ABOVE})",
         "take pages of the machine's pool": f"call({n('mmap')}, 0, 1 << 21, 3, 0x40022, -1, 0)",
+        "take memory that counts as a stack (MAP_GROWSDOWN)": f"call({n('mmap')}, 0, 4096, 3, 0x122, -1, 0)",
+        "take memory that counts as a stack, with a higher bit": f"call({n('mmap')}, 0, 4096, 3, {0x122 | ABOVE}, -1, 0)",
+        "take memory that stays (MAP_LOCKED)": f"call({n('mmap')}, 0, 4096, 3, 0x2022, -1, 0)",
+        "map a file's pages in another order": f"call({n('remap_file_pages')}, 0, 4096, 0, 0, 0)",
+        # futexes on pages that others have mapped
+        "wait where others wake (FUTEX_WAIT)": f"call({n('futex')}, bytes(8), 0, 0, struct.pack('qq', 0, 1)) and {ENDED}",
+        "wait where others wake (FUTEX_WAIT_BITSET)": f"call({n('futex')}, bytes(8), 9, 0, struct.pack('qq', 0, 1), 0, 1) and {ENDED}",
+        "wait where others wake, by the other clock": f"call({n('futex')}, bytes(8), 0x109, 0, struct.pack('qq', 0, 1), 0, 1) and {ENDED}",
+        "wait where others wake (futex_waitv)": f"call({n('futex_waitv')}, bytes(24), 1, 0, 0, 0)",
+        "wake others (FUTEX_WAKE)": f"call({n('futex')}, bytes(8), 1, 1)",
+        "wake others, with a higher bit": f"call({n('futex')}, bytes(8), {1 | ABOVE}, 1)",
+        "wake others (FUTEX_WAKE_BITSET)": f"call({n('futex')}, bytes(8), 10, 1, 0, 0, 1)",
+        "wake others (FUTEX_WAKE_OP)": f"call({n('futex')}, bytes(8), 5, 1, 1, b, 0)",
+        "move others to wait elsewhere (FUTEX_REQUEUE)": f"call({n('futex')}, bytes(8), 3, 1, 1, b)",
+        "move others to wait elsewhere (FUTEX_CMP_REQUEUE)": f"call({n('futex')}, bytes(8), 4, 1, 1, b, 0)",
+        # what Linux counts, or does, for all processes of a user or of the machine
+        "queue a signal, which its user's other processes then can't":
+            "signal.pthread_sigmask(0, [40]) is not None and "
+            f"call({n('tgkill')}, os.getpid(), os.getpid(), 40) and ctypes.get_errno() != 11",
+        "interrupt others' processors (membarrier)": f"call({n('membarrier')}, 2, 0, 0)",
+        "wait for all processors (membarrier)": f"call({n('membarrier')}, 1, 0, 0)",
+        "ask which node has a page of a file": f"call({n('get_mempolicy')}, bytes(8), 0, 0, b, 3)",
+        "read only what is in memory (preadv2)": f"call({n('preadv2')}, r, 0, 0, 0, 0, 8)",
+        "read ahead": f"call({n('readahead')}, r, 0, 0)",
+        "set a file's times": f"call({n('utimensat')}, r, 0, 0, 0)",
+        "empty a file that is opened to be read": f"call({n('openat')}, -100, b'/dev/null', 0o1000)",
+        "open a file to write": f"call({n('openat')}, -100, b'/dev/null', 1)",
         "see which pages of a file are in memory": f"call({n('mincore')}, 0, 0, b)",
         "make a process (clone)": f"l.syscall(big({n('clone')}), big(17), big(0), big(0), big(0), big(0)) == 0 and os._exit(0) or "
         "through(-1 if ctypes.get_errno() else 0)",

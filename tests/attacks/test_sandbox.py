@@ -84,7 +84,43 @@ def run(executor, code, returns=(), **limits):
     return executor.run(f"job-{time.monotonic_ns()}", Job(code, {}, list(returns), {}, 1, chosen))
 
 
+MAPS = """
+import ctypes, threading, time
+l = ctypes.CDLL(None, use_errno=True)
+l.mmap.restype, l.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+l.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+l.madvise.argtypes = l.mprotect.argtypes
+def take(size, protection, flags, at=None):
+    place = l.mmap(at, size, protection, flags, -1, 0)
+    if place in (None, 2**64 - 1): raise MemoryError
+    return place
+def fill(size):  # RLIMIT_DATA does not count what is read-only
+    place = take(size, 3, 0x22)
+    ctypes.memset(place, 1, size)
+    l.mprotect(place, size, 1)
+"""
+# The first thread ends alone (exit, not exit_group); /proc then has no memory by the number of the process.
+ALONE = "\nthreading.Thread(target=work).start()\nl.syscall(60 if l.syscall(186) > 0 else 93, 0)"
 BOMBS = {
+    "memory that is read-only": (f"{MAPS}\nwhile True: fill(1 << 24)", {}, "more than 512 MiB"),
+    "memory, the first thread gone": (
+        f"{MAPS}\ndef work():\n    time.sleep(0.2)\n    while True: fill(1 << 24)\n{ALONE}", {}, "more than 512 MiB"),
+    "memory, no thread there for long": (f"""{MAPS}
+def work():
+    import _thread
+    if time.monotonic() < end: _thread.start_new_thread(work, ())
+end = time.monotonic() + 10\n{ALONE}""", {}, "hid its memory"),
+    "memory that grows downwards": (f"{MAPS}\ntake(1 << 30, 3, 0x122)", {}, "raised an error"),
+    "addresses": (f"{MAPS}\ntake(100 << 30, 1, 0x4022)", {}, "raised an error"),
+    "tables of pages": (f"""{MAPS}
+for i in range(1, 60000):  # each in a table of its own
+    try: ctypes.string_at(take(4096, 1, 0x100022, i << 30), 1)
+    except MemoryError: pass""", {"memory": 128 << 20}, "more than 128 MiB"),
+    "threads, the first gone": (f"""{MAPS}
+def work():
+    time.sleep(0.2)
+    while True: threading.Thread(target=time.sleep, args=(60,)).start()
+threading.stack_size(1 << 16)\n{ALONE}""", {}, "threads"),
     "memory": ("x = []\nwhile True: x.append(bytearray(1 << 24))", {}, "raised an error"),
     "torch memory": ("import torch\nx = [torch.ones(1 << 26) for _ in range(100)]", {}, "raised an error"),
     "cpu": ("while True: pass", {"cpu": 1}, "CPU time"),
@@ -160,6 +196,18 @@ thread.start(); thread.join()
 print(said)
 """)  # fmt: skip
     assert found.log.strip() == "[0]"
+
+
+def test_the_end_of_a_thread_can_be_waited_for(executor):
+    """glibc waits for it by a shared futex, as nobody else may."""
+    found = run(executor, """
+import ctypes
+l, thread = ctypes.CDLL(None), ctypes.c_ulong()
+print(l.pthread_create(ctypes.byref(thread), None, l.usleep, ctypes.c_void_p(300_000)), l.pthread_join(thread, None))
+""")  # fmt: skip
+    assert found.why == ""
+    assert found.log.strip() == "0 0"
+    assert found.seconds > 0.3
 
 
 def test_what_an_exception_says_stays_with_the_owner(executor):

@@ -1,13 +1,17 @@
 """The system calls that a job may make, by name and by argument; everything else is refused.
 
 A filter sees numbers, not what pointers point at. So a call is allowed whole only where no argument of it can reach another
-process, another job, or a setting of the machine; the others are allowed for the arguments listed here. Three kinds of them
+process, another job, or a setting of the machine; the others are allowed for the arguments listed here. Four kinds of them
 reach further than their names say, and are why the lists go by argument:
 
 - ``fcntl`` sends signals (F_SETOWN, F_SETSIG, O_ASYNC), and marks files that others have open (locks, leases, hints);
 - what takes the number of a process answers, or acts, for any process of the same user, or of anyone: here 0 and the own
   number alone. Clocks below 0 are the CPU time of a process, and locks that pass on priority look up their holder by number;
-- memory that is shared outlives a job, and escapes its limits.
+- memory that is shared outlives a job, and escapes its limits; so does memory that grows downwards, which counts as a stack;
+- a futex on a page of a file is one for all who have that file mapped, as all jobs of a fork server have libc: waking, and
+  counting who waits, is for private ones alone. A thread's end, though, wakes whoever waits at an address that its maker chose,
+  so nobody may wait there either: to wait for a shared futex gives "the value has changed", and glibc, which waits so for the
+  end of a thread, looks again.
 
 Arguments are compared in all 64 bits, where Linux may read 32 of them: a number with other upper bits matches nothing, so it
 is refused. Numbers of calls are libseccomp's; those of options are the same on x86-64 and arm64, but for O_LARGEFILE.
@@ -28,14 +32,15 @@ PLAIN = (
     "dup dup2 dup3 nanosleep getitimer setitimer alarm pause getpid gettid getppid "
     "getuid getgid geteuid getegid getgroups getpgrp exit exit_group uname getcwd gettimeofday "
     "time getrlimit getrusage sysinfo times sigaltstack sched_get_priority_max sched_get_priority_min arch_prctl "
-    "futex_waitv set_tid_address set_robust_list restart_syscall epoll_create epoll_create1 "
-    "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 get_mempolicy getcpu getrandom membarrier rseq mseal"
+    "set_tid_address set_robust_list restart_syscall epoll_create epoll_create1 "
+    "epoll_ctl epoll_wait epoll_pwait eventfd2 pipe pipe2 getcpu getrandom rseq mseal"
 ).split()
 # System calls that take a path, besides those that open one. Under Landlock they reach what its rules allow, but for whether a
 # path exists and what stat says of it; at L1 there are none.
 PATHS = "stat lstat newfstatat statx access faccessat faccessat2 getdents getdents64 statfs fstatfs".split()
 OPEN = {"open": 1, "openat": 2}  # and which argument has the flags
-O_PATH = 0o10000000  # Landlock has no say in what is opened so
+# Landlock has no say in what is opened by O_PATH, and up to Linux 6.1 none in O_TRUNC, which empties what is opened to be read.
+O_PATH, CHANGES = 0o10000000, os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
 # What a child that runs plans needs to hear from its kernel.
 FRAMES = ("recvmsg", "recvfrom", "sendto", "sendmsg")
 # What a party needs to talk to its partners; its sockets are those of `_network`.
@@ -50,12 +55,18 @@ IOCTLS = (0x5401, 0x5451, 0x5450, 0x541B, 0x5421, 0x5413)  # TCGETS FIOCLEX FION
 PRCTLS = (15, 16, 0x53564D41, 3)  # PR_SET_NAME PR_GET_NAME PR_SET_VMA PR_GET_DUMPABLE
 FCNTLS = (0, 1, 2, 3, 1030)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_DUPFD_CLOEXEC
 F_SETFL, STATUS_FLAGS = 4, os.O_NONBLOCK | 0o500003  # and what F_GETFL gives besides: O_ACCMODE, O_LARGEFILE of both
-FUTEXES, FUTEX_FLAGS = (0, 1, 3, 4, 5, 9, 10), 0x180  # WAIT WAKE REQUEUE CMP_REQUEUE WAKE_OP and by bits; PRIVATE, REALTIME
+FUTEX_WAITS, FUTEX_WAKES = (0, 9), (1, 3, 4, 5, 10)  # WAIT and by bits; WAKE REQUEUE CMP_REQUEUE WAKE_OP and by bits
+FUTEX_PRIVATE, FUTEX_REALTIME = 0x80, 0x100
+BARRIERS = (0, 8, 16, 32, 64, 128, 256)  # of membarrier: what there is, and those among the own threads
+POLICIES = (0, 4)  # of get_mempolicy: the own one, and the nodes that it may have; not where a page of a file lies
 # Not MADV_MERGEABLE: whether pages of two jobs were merged shows in time. NORMAL … DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE,
 # NOHUGEPAGE, DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, POPULATE.
 ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23)
 ALL_BITS = (1 << 64) - 1
-MAP_TYPE, MAP_PRIVATE, MAP_HUGETLB = 0x0F, 0x02, 0x40000
+MAP_PRIVATE = 0x02
+# With it FIXED ANONYMOUS 32BIT DENYWRITE EXECUTABLE NORESERVE POPULATE NONBLOCK STACK FIXED_NOREPLACE; not GROWSDOWN, LOCKED
+# or HUGETLB: such memory counts as something else than data, or comes from a pool of the machine.
+MAP_FLAGS = 0x10 | 0x20 | 0x40 | 0x800 | 0x1000 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x100000
 # What libc makes a thread with: all is shared with it, and nothing is a process or a namespace. CLONE_DETACHED is ignored.
 THREAD, CLONE_DETACHED = 0x3D0F00, 0x400000
 AF_INET, AF_INET6, AF_UNIX, AF_NETLINK, NETLINK_ROUTE, SOCK_STREAM, SOCK_TYPE = 2, 10, 1, 16, 0, 1, 0xF
@@ -82,9 +93,12 @@ def by_argument(own: int) -> Iterator[Rule]:
     yield "tgkill", (_is(0, own),)
     yield from ((name, ((0, "most", NEWEST_CLOCK, 0),)) for name in CLOCKS)
     yield "clone", (_masked(0, ALL_BITS ^ CLONE_DETACHED, THREAD),)
-    yield "mmap", (_masked(3, MAP_TYPE | MAP_HUGETLB, MAP_PRIVATE),)  # shared anonymous memory escapes RLIMIT_DATA
+    yield "mmap", (_masked(3, ALL_BITS ^ MAP_FLAGS, MAP_PRIVATE),)
     yield from (("madvise", (_is(2, advice),)) for advice in ADVICE)
-    yield from (("futex", (_masked(1, ALL_BITS ^ FUTEX_FLAGS, what),)) for what in FUTEXES)
+    for what in FUTEX_WAITS + FUTEX_WAKES:
+        yield "futex", (_masked(1, ALL_BITS ^ FUTEX_REALTIME, what | FUTEX_PRIVATE),)
+    yield from (("membarrier", (_is(0, command),)) for command in BARRIERS)
+    yield from (("get_mempolicy", (_is(4, flags),)) for flags in POLICIES)
     yield from (("ioctl", (_is(1, request),)) for request in IOCTLS)
     yield from (("prctl", (_is(0, option),)) for option in PRCTLS)
     yield from (("fcntl", (_is(1, command),)) for command in FCNTLS)
@@ -119,13 +133,16 @@ def seccomp(paths: bool, more: Iterable[str] = (), network: bool = False) -> Non
     own = os.getpid()
     whole = dict.fromkeys((*PLAIN, *more, *(PATHS if paths else ()), *(SOCKETS if network else ())))
     rules: list[Rule] = [*((name, ()) for name in whole), *by_argument(own), *(_network(own) if network else ())]
-    rules += [(name, (_masked(place, O_PATH, 0),)) for name, place in OPEN.items() if paths]
+    rules += [(name, (_masked(place, O_PATH | CHANGES, os.O_RDONLY),)) for name, place in OPEN.items() if paths]
     for name, tests in rules:
         if sc.resolve_syscall(sc.system_arch(), name) >= 0:  # negative: not on this architecture
             refuse.add_rule(sc.ALLOW, name, *(_compared(sc, test) for test in tests))
     for name in ("clone3", "openat2"):  # their flags can't be read by a filter; libc falls back to clone and openat
         if sc.resolve_syscall(sc.system_arch(), name) >= 0:
             refuse.add_rule(sc.ERRNO(errno.ENOSYS), name)
+    for what in FUTEX_WAITS:
+        shared = _masked(1, ALL_BITS ^ FUTEX_REALTIME, what)
+        refuse.add_rule(sc.ERRNO(errno.EAGAIN), "futex", _compared(sc, shared))
     # glibc asks for the processors of a thread by its number to describe the thread, and takes only this for no answer.
     refuse.add_rule(sc.ERRNO(errno.ENOSYS), "sched_getaffinity", sc.Arg(0, sc.GT, own))
     refuse.load()

@@ -32,6 +32,7 @@ READ_FILE, READ_DIR, EXECUTE = 1 << 2, 1 << 3, 1 << 0
 # How many kinds of access to files each version of Landlock knows; what it does not know it can't deny.
 FS_KINDS = {1: 13, 2: 14, 3: 15, 4: 15}
 FS_KINDS_NEWEST = 16
+ADDRESSES = 8 << 30  # what packages that are imported later, and allocators, map without using
 
 
 def _prctl(option: int, *values: int) -> int:
@@ -92,28 +93,39 @@ def _check(result: int, what: str) -> None:
 
 
 def limits(cpu: int, memory: int, data: int, files: int = 64) -> None:
-    """Bounds of the process: CPU seconds, bytes of memory beyond what it has now and ``data``; no file, no core."""
+    """Bounds of the process: CPU seconds, bytes of memory beyond what it has now and ``data``; no file, no core.
+
+    RLIMIT_DATA counts private memory that may be written. Addresses are bounded too, far above, for what it does not count:
+    memory that is read-only by now, tables of pages. Signals that wait in a queue are counted for all processes of a user.
+    """
+    size, private = _sizes()
     for what, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, files),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_DATA, _data_bytes() + memory + data),
+        (resource.RLIMIT_SIGPENDING, 0),
+        (resource.RLIMIT_DATA, private + memory + data),
+        (resource.RLIMIT_AS, size + 2 * (memory + data) + ADDRESSES),
     ):
-        resource.setrlimit(what, (value, value))
+        hard = resource.getrlimit(what)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (bound, bound))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")  # where the machine runs out of memory, the job goes first
 
 
-def _data_bytes() -> int:
-    """Private writable memory now: the fork server's own, which RLIMIT_DATA counts too."""
+def _sizes() -> tuple[int, int]:
+    """Bytes of all addresses, and of private writable memory, now: the fork server's own, which limits count too."""
     with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) << 10
-    raise OSError(errno.ENOENT, "no VmData in /proc/self/status")
+        facts = dict(line.split(":", 1) for line in status)
+    try:
+        size, private = (int(facts[k].split()[0]) << 10 for k in ("VmSize", "VmData"))
+    except KeyError as missing:
+        raise OSError(errno.ENOENT, f"no {missing} in /proc/self/status") from None
+    return size, private
 
 
 def drop_capabilities() -> None:

@@ -32,6 +32,7 @@ BOOT_SECONDS = 120.0
 TICK = 0.02
 MAX_REPORT = 1 << 20
 LOG_FLOOD = 16
+MEMORY = ("RssAnon", "RssShmem", "VmSwap", "VmPTE")  # what a job takes from the machine; the last are tables of pages
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,7 @@ class _Watch:
         self.ready = 0.0
         self.pidfd = -1
         self.pid = 0
+        self.ending: set[str] | None = None
         self.ended: dict[str, Any] | None = None
 
     def run(self, control: socket.socket, level: str) -> Outcome:
@@ -357,21 +359,39 @@ class _Watch:
 
     def _look(self) -> None:
         """Memory and threads, as the system counts them."""
-        try:
-            with open(f"/proc/{self.pid}/status") as status:
-                facts = dict(line.split(":", 1) for line in status)
-            anonymous = sum(int(facts[k].split()[0]) << 10 for k in ("RssAnon", "RssShmem"))
-            count = int(facts["Threads"])
-        except (OSError, KeyError, ValueError, IndexError):
+        facts = _status(f"/proc/{self.pid}")
+        if facts.get("Threads", 0) > 64 + 8 * self.job.limits.threads:
+            self._kill("it started too many threads")
+        if "RssAnon" not in facts:  # its first thread has ended alone, or all of it does
+            facts = self._by_another_thread()
+        if "RssAnon" not in facts:
             return
+        anonymous = sum(facts.get(kind, 0) for kind in MEMORY) << 10
         self.base = self.base or anonymous
         self.peak = max(self.peak, anonymous - self.base)
         data = sum(d.size for d in self.job.data.values())
         # An eighth more than RLIMIT_DATA, which gives the code a MemoryError of its own: this is for what that does not see.
         if anonymous - self.base > self.job.limits.memory * 9 // 8 + 2 * data:
             self._kill(f"it took more than {self.job.limits.memory >> 20} MiB of memory")
-        if count > 64 + 8 * self.job.limits.threads:
-            self._kill("it started too many threads")
+
+    def _by_another_thread(self) -> dict[str, int]:
+        """What the system counts for the job by a thread that still has its memory; empty where all of them end.
+
+        A process that ends makes no thread. One whose threads are all new, and gone before they are looked at, hides.
+        """
+        place = f"/proc/{self.pid}/task"
+        try:
+            threads = set(os.listdir(place))
+        except OSError:
+            return {}
+        for thread in threads:
+            facts = _status(f"{place}/{thread}")
+            if "RssAnon" in facts:
+                return facts
+        if self.ending is not None and threads - self.ending:
+            self._kill(HIDES)
+        self.ending = threads
+        return {}
 
     def _kill(self, why: str) -> None:
         if not self.why and self.ended is None:
@@ -410,6 +430,7 @@ OTHER_CODE = (
     "kernel began. Nothing was run; restart the kernel"
 )
 LOST = "the process that runs code was lost"
+HIDES = "it hid its memory from its limit"
 _SIGNALS: Mapping[int, str] = {
     signal.SIGXCPU: "it took more CPU time than it may",
     signal.SIGKILL: "it was killed: it took more CPU time or memory than it may",
@@ -451,6 +472,17 @@ def _touched(found: Any) -> Mapping[str, Any]:
         return {}
     lists = {k: found.get(k) for k in ("modules", "files", "other")}
     return {k: [str(x)[:200] for x in v[:200]] for k, v in lists.items() if isinstance(v, list)}
+
+
+def _status(place: str) -> dict[str, int]:
+    """The numbers that /proc has on a process or thread, memory in KiB; without those of memory where it has none any more."""
+    try:
+        with open(f"{place}/status") as status:
+            lines = [line.partition(":") for line in status]
+    except OSError:
+        return {}
+    words = {name: rest.split() for name, _, rest in lines}
+    return {name: int(words[name][0]) for name in (*MEMORY, "Threads") if words.get(name)}
 
 
 def _pid_of(pidfd: int) -> int:
