@@ -24,11 +24,12 @@ import torch
 from syft_lab import canonical, plans
 from syft_lab.analyst import loops, progress
 from syft_lab.analyst.link import BROKEN, Patience
-from syft_lab.errors import ConnectionLost, LabError, StalePointerError
+from syft_lab.errors import BusyError, ConnectionLost, LabError, StalePointerError
 from syft_lab.plans import Node, Plan
 from syft_lab.receipt import Head
 from syft_lab.record import Recorded, Tape, Value, apart, draw
 from syft_lab.spec import Spec, as_bytes
+from syft_lab.wire import chunks
 from syft_lab.wire import messages as m
 from syft_lab.wire.messages import Ordered
 
@@ -39,6 +40,7 @@ BATCH, IDLE_SECONDS, WINDOW = 1024, 0.5, 16
 PART, FETCHED = 8 << 20, 8 << 20  # bytes of a tensor in one message: there, and back (the owner's `PART`)
 RUNS, PLANS = 256, 128  # a message; remembered as known to the owner, who remembers more
 ANSWER_SECONDS = 600.0
+BUSY_SECONDS, BUSY_PAUSE = 45.0, 0.2  # what came after it waits for its turn there, 60 s at most
 HISTORY, ORIGINS = 20_000, 64 << 20
 
 
@@ -331,7 +333,7 @@ class SessionTape(Tape):
         self, message: Ordered, expected: type[m.Message], future: Future[Any], into: memoryview | None = None
     ) -> None:
         """Send a message, again if the link broke: the owner does it once."""
-        patience = Patience()
+        patience, end = Patience(), time.monotonic() + BUSY_SECONDS
         while True:
             if self.dead is not None:
                 self._settle(future, StalePointerError(str(self.dead)))
@@ -350,6 +352,12 @@ class SessionTape(Tape):
             except StalePointerError as error:
                 self._die(error)
                 self._settle(future, error)
+            except BusyError as error:
+                if not (_is_large(message) or isinstance(message, m.Fetch)) or message.number == 1 or time.monotonic() > end:
+                    self._settle(future, error)
+                    return
+                await asyncio.sleep(BUSY_PAUSE)  # nothing was done: so much is on its way now, of this key's or of all
+                continue
             except LabError as error:
                 if message.number == 1:
                     self._die(error)
@@ -481,6 +489,10 @@ class SessionTape(Tape):
     def hold(self, value: Value) -> None:
         """Keep a value while something is computed again from it."""
         self.holding[value.number] = value
+
+
+def _is_large(message: m.Message) -> bool:
+    return chunks.size_of(getattr(message, "payload", ())) > chunks.PIECE
 
 
 def _use(known: OrderedDict[str, None], name: str) -> None:

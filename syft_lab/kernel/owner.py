@@ -203,6 +203,7 @@ class Owner(People):
         cut = self._desk.settle_interrupted()
         if cut:
             self.console.say(f"{cut} runs of approved code were cut off when the kernel stopped; nothing of them left")
+        self._desk.tidy()
         interrupted = self._ledger.settle_interrupted()
         if interrupted:
             self.console.say(f"{interrupted} questions were cut off when the kernel stopped; their cost counts as spent")

@@ -67,7 +67,12 @@ SWITCH_SECONDS = 0.00005
 START_SECONDS, TIDY_SECONDS = 30.0, 60.0
 # What a person does, and what writes to the journal: so much at once, then one a second. Filing a notebook's cells fits.
 FILED_AT_ONCE, FILED_A_SECOND = 50, 1.0
+# Text of theirs stays in the journal for ever, and keys are known for ever: so much at once, then so much a second.
+TEXT_AT_ONCE, TEXT_A_SECOND = 16 << 20, 2048.0
+ROTATED_AT_ONCE, ROTATED_A_SECOND = 10, 1 / 3600
 RATED = (m.File, m.Propose, m.Cancel, m.Comment, m.Rotate)
+LARGE = (m.Run, m.Put, m.Deal)  # all else that comes is small: it has at most 1 MiB, and travels whole
+PINGED = 64 << 10
 STOPPING = "the owner's kernel is stopping; ask again once it is back"
 T = TypeVar("T")
 Notify = Callable[[str], None]
@@ -101,7 +106,7 @@ class Service:
         self._asking: dict[tuple[Any, ...], threading.Lock] = {}
         self.heard: dict[str, float] = {}  # an analyst's key → when it asked last
         self._asking_lock = threading.Lock()
-        self._filing: dict[str, Bucket] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
         self._loop: LoopThread | None = None
         self._stopping = False
         self._start_id = secrets.token_hex(8)  # another at each start: by it a session hears that its values are gone
@@ -144,7 +149,7 @@ class Service:
         sys.setswitchinterval(min(self._switch, SWITCH_SECONDS))
 
         async def begin() -> int:
-            self._hub = Hub(self.handle, MAX_PAYLOAD)
+            self._hub = Hub(self.handle, MAX_PAYLOAD, self._may_carry)
             registry = self._registry
             self._server = ZmqServer(self.keys, registry.admitted, self._hub, self._notify, registry.name_of)
             self._tidying = asyncio.create_task(self._tidy())
@@ -160,7 +165,7 @@ class Service:
 
     def start_here(self) -> None:
         """Serve without a socket: for owners in the process of their analyst."""
-        self._loop, self._hub = LoopThread("syft-service"), Hub(self.handle, MAX_PAYLOAD)
+        self._loop, self._hub = LoopThread("syft-service"), Hub(self.handle, MAX_PAYLOAD, self._may_carry)
         self._switch = sys.getswitchinterval()
 
     @property
@@ -208,22 +213,50 @@ class Service:
         self.heard[key] = time.time()
         if isinstance(message, RATED):
             self._check_rate(analyst)
+            self._check_amount(analyst, message)
         handler = self._handlers.get(type(message))
         if handler is None:
             raise WireError(f"an owner does not answer messages of kind {message.kind}")
         return await handler(analyst, message)
 
+    def _may_carry(self, key: str, kind: type[m.Message]) -> int:
+        """Bytes that a large message of a key may have, judged before any is taken in. Raises what it is refused with."""
+        if self._stopping:
+            raise ConnectionLost(STOPPING)
+        self._registry.analyst(key).need("ask")
+        return kind.max_payload if issubclass(kind, LARGE) else 0
+
     def _check_rate(self, analyst: Analyst) -> None:
         """Raise BusyError where somebody files, cancels, comments or rotates faster than people do."""
-        with self._asking_lock:
-            bucket = self._filing.setdefault(analyst.name, Bucket(FILED_A_SECOND, FILED_AT_ONCE))
-            now = time.monotonic()
-            wait = bucket.wait(now)
-            if not wait:
-                bucket.take(now)
+        wait = self._wait(("filed", analyst.name), FILED_A_SECOND, FILED_AT_ONCE, 1)
         if wait:
             raise BusyError(f"{FILED_AT_ONCE} requests, comments and cancellations of yours came at once; after that the owner "
                             f"takes one a second: try again in {math.ceil(wait)} s")  # fmt: skip
+
+    def _check_amount(self, analyst: Analyst, message: m.Message) -> None:
+        """Raise BusyError where somebody writes more to the journal than people do: it is kept for ever."""
+        if isinstance(message, m.Rotate):
+            wait = self._wait(("rotated", analyst.name), ROTATED_A_SECOND, ROTATED_AT_ONCE, 1)
+            if wait:
+                raise BusyError(f"you rotated keys {ROTATED_AT_ONCE} times; after that the owner takes new ones once an hour")
+            return
+        self._check_text(analyst, sum(len(v) for v in vars(message).values() if isinstance(v, str | bytes)))
+
+    def _check_text(self, analyst: Analyst, size: int) -> None:
+        wait = self._wait(("text", analyst.name), TEXT_A_SECOND, TEXT_AT_ONCE, size)
+        if wait:
+            raise BusyError(f"you filed {TEXT_AT_ONCE >> 20} MiB of text, which the owner keeps for ever; after that it takes "
+                            f"{TEXT_A_SECOND / 1024:g} KiB a second: try again in {math.ceil(wait)} s")  # fmt: skip
+
+    def _wait(self, of: tuple[str, str], rate: float, burst: float, amount: float) -> float:
+        """Take from a bucket; gives the seconds to wait where it does not hold as much."""
+        with self._asking_lock:
+            bucket = self._buckets.setdefault(of, Bucket(rate, burst))
+            now = time.monotonic()
+            wait = bucket.wait(now, amount)
+            if not wait:
+                bucket.take(now, amount)
+        return wait
 
     def _in_worker(self, work: Callable[[Analyst, Any], m.Message]) -> Handler:
         def judged(analyst: Analyst, message: Any) -> m.Message:
@@ -323,6 +356,8 @@ class Service:
     # What there is
 
     async def _ping(self, analyst: Analyst, message: m.Ping) -> m.Message:
+        if sum(memoryview(frame).nbytes for frame in message.payload) > PINGED:
+            raise WireError(f"a ping has at most {PINGED >> 10} KiB")
         return m.Pong(message.payload)
 
     async def _datasets(self, analyst: Analyst, message: m.Datasets) -> m.Message:
@@ -517,7 +552,9 @@ class Service:
         uses = [d for s in found["label"]["sources"] if (d := dataset_of(s)) is not None]
         cell = Cell(found["code"], tuple(Use(*u) for u in uses), ("value",), {}, message.reason)
         new = not self._journal.read("SELECT 1 FROM requests WHERE request = ?", message.request)
-        row = self._desk.file(analyst, message.request, canonical.dumps(cell.to_json()), 0, (blob, found["lost"]))
+        terms = canonical.dumps(cell.to_json())
+        self._check_text(analyst, len(terms))
+        row = self._desk.file(analyst, message.request, terms, 0, (blob, found["lost"]))
         if new and row.state == "filed":
             self._notify(f"{analyst.name} asks for an exact value: request {row.number}. owner.inbox shows it")
         return m.Filed(canonical.dumps(self._desk.public(row)))

@@ -1,7 +1,7 @@
 """Large messages in pieces: pure bookkeeping of transfers, as docs/protocol.md lays them out.
 
-`pieces` cuts, `Transfer` puts together again. Nothing is allocated before the header was judged, and never more than
-its kind may carry; numpy's ``empty`` touches no page before a piece fills it, so that memory grows with what came.
+`pieces` cuts, `Transfer` puts together again. Nothing is allocated before the header was judged and a piece came, and never
+more than its kind may carry; numpy's ``empty`` touches no page before a piece fills it, so that memory grows with what came.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PIECE = 1 << 20
 # wait for somebody who reads slowly.
 WINDOW = 4
 MAX_WIRE_FRAME = PIECE + (1 << 20)
-STALE_SECONDS = 60.0
+STALE_SECONDS = 60.0  # with 1 Mbit/s, which four transfers share, a piece of each comes every 34 s
 
 
 def size_of(payload: Sequence[Frame]) -> int:
@@ -35,6 +35,14 @@ def size_of(payload: Sequence[Frame]) -> int:
 def opening(transfer: bytes, payload: Sequence[Frame]) -> bytes:
     """The first frame of an ``O`` message: the transfer and the sizes to come."""
     return b"O" + transfer + b"".join(memoryview(p).nbytes.to_bytes(8, "big") for p in payload)
+
+
+def sizes(first: bytes) -> list[int]:
+    """The sizes in the first frame of an ``O`` message; raises WireError."""
+    found = [int.from_bytes(first[i : i + 8], "big") for i in range(9, len(first), 8)]
+    if (len(first) - 9) % 8 or not 1 <= len(found) <= MAX_FRAMES:
+        raise WireError("an opening frame holds a transfer and 1 to 32 sizes")
+    return found
 
 
 def pieces(transfer: bytes, payload: Sequence[Frame]) -> Iterator[list[Frame]]:
@@ -80,51 +88,56 @@ _FREE = _references([np.empty(1, np.uint8)])[0]  # of one that a list alone hold
 class Transfer:
     """A large message on its way in. Raises WireError for sizes beyond the limits and for a piece out of order.
 
-    A payload of one frame goes straight ``into`` memory that waits for it, if that is as large.
+    A payload of one frame goes straight ``into`` memory that waits for it, if that is as large. One that nobody waits for (not
+    ``kept``) is let pass: its sender goes on, and nothing of it stays.
     """
 
     def __init__(
-        self, header: Header, first: bytes, max_payload: int, buffers: Buffers, into: memoryview | None = None
-    ) -> None:
-        sizes = [int.from_bytes(first[i : i + 8], "big") for i in range(9, len(first), 8)]
-        if (len(first) - 9) % 8 or not 1 <= len(sizes) <= MAX_FRAMES:
-            raise WireError("an opening frame holds a transfer and 1 to 32 sizes")
-        if sum(sizes) > min(max_payload, header.kind.max_payload):
-            raise WireError(f"a payload of {sum(sizes)} bytes is larger than the limit for {header.kind.kind} here")
-        self.header = header
+        self, header: Header, first: bytes, max_payload: int, buffers: Buffers, into: memoryview | None = None,
+        kept: bool = True,
+    ) -> None:  # fmt: skip
+        self._sizes = sizes(first)
+        self.size = sum(self._sizes)
+        if self.size > min(max_payload, header.kind.max_payload):
+            raise WireError(f"a payload of {self.size} bytes is larger than the limit for {header.kind.kind} here")
+        self.header, self.kept = header, kept
         self.count = 0
         self.touched = time.monotonic()
-        self._buffers: list[memoryview] = []
-        if into is not None and [into.nbytes] == sizes:
-            self._buffers.append(into)
-        else:
-            self._buffers += [buffers.take(n) for n in sizes]
+        self._take, self._buffers = buffers.take, [into] if into is not None and [into.nbytes] == self._sizes else []
         self._frame = self._filled = 0
         self._skip_full()
 
     @property
     def complete(self) -> bool:
         """Whether every byte came."""
-        return self._frame == len(self._buffers)
+        return self._frame == len(self._sizes)
 
     @property
     def payload(self) -> list[Frame]:
         """The frames put together; zero-copy views."""
+        if not self._buffers:  # nothing is allocated before the first piece
+            self._buffers = [self._take(n) for n in self._sizes]
         return list(self._buffers)
+
+    def let_go(self) -> None:
+        """Keep nothing of it: who waited for it waits no more."""
+        self.kept = False
+        self._buffers.clear()
 
     def add(self, index: int, data: Frame) -> None:
         """Take the next piece; copies it into its place."""
         piece = memoryview(data).cast("B")
-        room = 0 if self.complete else self._buffers[self._frame].nbytes - self._filled
+        room = 0 if self.complete else self._sizes[self._frame] - self._filled
         if index != self.count or not 0 < piece.nbytes <= min(PIECE, room):
             raise WireError("a piece of a large message is out of order or too long; the transfer ends")
-        self._buffers[self._frame][self._filled : self._filled + piece.nbytes] = piece
+        if self.kept:
+            memoryview(self.payload[self._frame])[self._filled : self._filled + piece.nbytes] = piece
         self._filled += piece.nbytes
         self.count += 1
         self.touched = time.monotonic()
         self._skip_full()
 
     def _skip_full(self) -> None:
-        while not self.complete and self._filled == self._buffers[self._frame].nbytes:
+        while not self.complete and self._filled == self._sizes[self._frame]:
             self._frame += 1
             self._filled = 0

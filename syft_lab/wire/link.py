@@ -19,11 +19,16 @@ from typing import Protocol
 from syft_lab.errors import BusyError, ConnectionLost, LabError, WireError, from_code
 from syft_lab.wire import chunks, codec
 from syft_lab.wire.codec import Frame
-from syft_lab.wire.messages import VERSIONS, Message, Refused
+from syft_lab.wire.messages import ANSWERS, VERSIONS, Message, Refused
+from syft_lab.wire.rates import Room
 
 Send = Callable[[list[Frame]], Awaitable[None]]
 Handler = Callable[[str, Message], Awaitable[Message]]
+MayCarry = Callable[[str, type[Message]], int]
+Opened = Callable[[codec.Header, bytes], chunks.Transfer]
 IN_HAND, IN_HAND_ALL, TRANSFERS = 32, 1024, 4
+# Bytes of large messages, from their opening until they are answered. A session on tensors has 128 MiB on their way at most.
+HELD, ALL_HELD = 256 << 20, 1 << 30
 CONNECTIONS = 4096
 MAX_REFUSAL = 4000
 ALIVE, ALIVE_TOO = b"L", b"Y"
@@ -44,18 +49,15 @@ class Transport(Protocol):
 
 
 class Endpoint:
-    """One side of one connection. ``max_payload`` bounds what the other side may make us allocate; ``place`` gives memory that
-    waits for the payload of the message with an id, ``buffers`` memory for all others."""  # noqa: D209
+    """One side of one connection. ``opened`` judges a large message before anything is allocated: it gives the transfer, or
+    raises the error that it is refused with. ``dropped`` hears of each transfer that ends before it is whole."""  # noqa: D209
 
-    def __init__(
-        self, send: Send, max_payload: int, buffers: chunks.Buffers, place: Callable[[int], memoryview | None] = lambda id: None
-    ) -> None:
-        self._send, self._buffers = send, buffers
-        self._max_payload = max_payload
-        self._place = place
+    def __init__(self, send: Send, opened: Opened, dropped: Callable[[chunks.Transfer], None] = lambda transfer: None) -> None:
+        self._send, self._opened, self._dropped = send, opened, dropped
         self._sending = asyncio.Semaphore(TRANSFERS)  # no more of them than the other side takes at a time
         self._incoming: dict[bytes, chunks.Transfer] = {}
         self._windows: dict[bytes, asyncio.Semaphore] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
         self._over = False
 
     async def put(self, message: Message, id: int, version: int = VERSIONS[-1]) -> None:
@@ -68,8 +70,9 @@ class Endpoint:
             await self._put_pieces(header, payload)
 
     def end(self) -> None:
-        """The connection is gone: nobody waits any more for the other side to take a large message."""
+        """The connection is gone: nobody waits any more for the other side to take a large message, or for one of its own."""
         self._over = True
+        self.drop_all()
         for window in self._windows.values():
             window.release()
 
@@ -94,9 +97,11 @@ class Endpoint:
             del self._windows[transfer]
 
     async def take(self, frames: Sequence[Frame]) -> tuple[Message, int] | None:
-        """Take a wire message in; gives the message and its id once it is whole. Raises WireError."""
+        """Take a wire message in; gives the message and its id once it is whole. Raises what it is refused with."""
         first = bytes(frames[0][:512]) if frames else b""
         if first == b"M":
+            if chunks.size_of(frames[2:]) > chunks.PIECE:
+                raise WireError(f"a payload of more than {chunks.PIECE} bytes comes in pieces")
             return codec.decode(frames[1:])
         transfer = first[1:9]
         if first[:1] == b"O" and len(frames) == 2 and len(transfer) == 8:
@@ -111,14 +116,13 @@ class Endpoint:
         return None
 
     def _open(self, transfer: bytes, first: bytes, header: Frame) -> None:
-        now = time.monotonic()
-        stale = [k for k, t in self._incoming.items() if now - t.touched > chunks.STALE_SECONDS]
-        for key in stale:
-            del self._incoming[key]
+        if self._over:
+            raise ConnectionLost("this connection is gone")
+        self._drop_stale()
         if transfer in self._incoming or len(self._incoming) >= TRANSFERS:
             raise WireError(f"at most {TRANSFERS} large messages travel at a time on one connection")
-        judged = codec.read_header(header)
-        self._incoming[transfer] = chunks.Transfer(judged, first, self._max_payload, self._buffers, self._place(judged.id))
+        self._incoming[transfer] = self._opened(codec.read_header(header), first)
+        self._sweep()
 
     async def _piece(self, transfer: bytes, index: int, data: Frame) -> tuple[Message, int] | None:
         found = self._incoming.get(transfer)
@@ -127,13 +131,46 @@ class Endpoint:
         try:
             found.add(index, data)
         except WireError:
-            del self._incoming[transfer]
+            self._drop(transfer)
             raise
-        await self._send([b"A" + transfer + found.count.to_bytes(4, "big")])
-        if not found.complete:
-            return None
-        del self._incoming[transfer]
-        return found.header.message(found.payload), found.header.id
+        if found.complete:
+            del self._incoming[transfer]
+        with contextlib.suppress(ConnectionLost):
+            await self._send([b"A" + transfer + found.count.to_bytes(4, "big")])
+        return (found.header.message(found.payload), found.header.id) if found.complete and found.kept else None
+
+    def let_go(self, id: int) -> None:
+        """Keep nothing of the message with an id that is on its way: nobody waits for it any more."""
+        for transfer in self._incoming.values():
+            if transfer.header.id == id:
+                transfer.let_go()
+
+    def takes(self, id: int) -> bool:
+        """Whether the message with an id is on its way, and kept."""
+        return any(t.kept and t.header.id == id for t in self._incoming.values())
+
+    def drop_all(self) -> None:
+        """Drop all large messages that are on their way in."""
+        for transfer in list(self._incoming):
+            self._drop(transfer)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    def _drop(self, transfer: bytes) -> None:
+        self._dropped(self._incoming.pop(transfer))
+
+    def _drop_stale(self) -> None:
+        now = time.monotonic()
+        for key in [k for k, t in self._incoming.items() if now - t.touched > chunks.STALE_SECONDS]:
+            self._drop(key)
+
+    def _sweep(self) -> None:
+        """Drop what does not go on, and look again while anything is on its way."""
+        self._drop_stale()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        later = asyncio.get_running_loop().call_later
+        self._sweeping = later(chunks.STALE_SECONDS / 4, self._sweep) if self._incoming else None
 
 
 class Client:
@@ -146,14 +183,11 @@ class Client:
     def __init__(self, transport: Transport, max_payload: int = 1 << 30) -> None:
         self._transport = transport
         self._places: dict[int, memoryview] = {}
-        self._endpoint = Endpoint(
-            transport.send,
-            max_payload,
-            chunks.Buffers(),
-            lambda id: self._places.pop(id, None),  # for one reply, once
-        )
+        self._max_payload, self._buffers = max_payload, chunks.Buffers()
+        self._endpoint = Endpoint(transport.send, self._opened)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._awaited: dict[int, type[Message] | None] = {}
         self._heard = 0
         self._lively = False  # whether the other side answers `alive`; older owners don't
         self._reader = asyncio.get_running_loop().create_task(self._read())
@@ -169,6 +203,7 @@ class Client:
             raise ConnectionLost("this connection is closed; connect again")
         id = next(self._ids)
         reply = self._pending[id] = asyncio.get_running_loop().create_future()
+        self._awaited[id] = ANSWERS.get(type(message))
         if into is not None:
             self._places[id] = into
         try:
@@ -180,9 +215,20 @@ class Client:
         finally:
             self._pending.pop(id, None)
             self._places.pop(id, None)
+            self._awaited.pop(id, None)
+            self._endpoint.let_go(id)
         if isinstance(found, Refused):
             raise from_code(found.code, found.text)
         return found
+
+    def _opened(self, header: codec.Header, first: bytes) -> chunks.Transfer:
+        """How a large reply is taken in: one to each request, of the kind that answers it. Others are let pass, unkept: whoever
+        asked may have stopped waiting."""  # noqa: D209
+        awaited = header.id in self._pending and not self._pending[header.id].done() and not self._endpoint.takes(header.id)
+        if awaited and header.kind is not self._awaited[header.id]:
+            raise WireError(f"the owner answers with {header.kind.kind}, which is no answer to what was asked; tell the owner")
+        into = self._places.pop(header.id, None) if awaited else None
+        return chunks.Transfer(header, first, self._max_payload, self._buffers, into, kept=awaited)
 
     async def _put(self, message: Message, id: int, reply: asyncio.Future[Message]) -> None:
         """Send; a large message stops being sent once its reply, a refusal, is there."""
@@ -209,6 +255,7 @@ class Client:
         if asyncio.current_task() is not self._listener:
             self._listener.cancel()
         self._transport.close()
+        self._endpoint.end()
         for reply in self._pending.values():
             if not reply.done():
                 reply.set_exception(error)
@@ -255,13 +302,19 @@ def is_one(frames: Sequence[Frame], mark: bytes) -> bool:
 
 
 class Hub:
-    """The serving side of many connections. ``handler(key, message)`` gives the reply or raises an error of the tree."""
+    """The serving side of many connections. ``handler(key, message)`` gives the reply or raises an error of the tree.
 
-    def __init__(self, handler: Handler, max_payload: int) -> None:
-        self._handler = handler
+    ``may_carry(key, kind)`` gives the bytes of payload that a large message of a key may have, or raises the error that it is
+    refused with; nothing is allocated before. Of all such messages a key has `HELD` bytes at most, from their opening until
+    they are answered.
+    """
+
+    def __init__(self, handler: Handler, max_payload: int, may_carry: MayCarry = lambda key, kind: kind.max_payload) -> None:
+        self._handler, self._may_carry = handler, may_carry
         self._max_payload, self._buffers = max_payload, chunks.Buffers()
         self._endpoints: dict[bytes, Endpoint] = {}
         self._in_hand: Counter[str] = Counter()
+        self._room, self._unsent = Room(HELD, ALL_HELD), Room(HELD, ALL_HELD)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def feed(self, connection: bytes, key: str, frames: Sequence[Frame], send: Send) -> None:
@@ -269,11 +322,22 @@ class Hub:
         endpoint = self._endpoints.get(connection)
         if endpoint is None:
             if len(self._endpoints) >= CONNECTIONS:  # the oldest; a live one that lost a transfer is told so
-                del self._endpoints[next(iter(self._endpoints))]
-            endpoint = self._endpoints[connection] = Endpoint(send, self._max_payload, self._buffers)
+                self._endpoints.pop(next(iter(self._endpoints))).drop_all()
+            endpoint = self._endpoints[connection] = Endpoint(
+                send, lambda header, first: self._opened(key, header, first), lambda t: self._room.free(key, t.size)
+            )
         task = asyncio.get_running_loop().create_task(self._take(endpoint, key, frames))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _opened(self, key: str, header: codec.Header, first: bytes) -> chunks.Transfer:
+        """Judge a large message by its header and sizes, and make room for it."""
+        most = min(self._max_payload, self._may_carry(key, header.kind))
+        transfer = chunks.Transfer(header, first, most, self._buffers)
+        if not self._room.take(key, transfer.size):
+            raise BusyError(f"the owner holds {self._room.of(key) >> 20} MiB of yours that it has not answered yet, and has no "
+                            "room for more now; wait, then ask again")  # fmt: skip
+        return transfer
 
     def drop(self, connection: bytes) -> None:
         """Forget a connection that is gone; what was being sent over it ends."""
@@ -300,13 +364,19 @@ class Hub:
             return
         try:
             found = await endpoint.take(frames)
-        except WireError as error:
+        except LabError as error:
             id = codec.id_of(frames[1]) if len(frames) > 1 else 0
             if id:
                 await self._reply(endpoint, Refused(error.code, str(error)), id)
             return
-        if found is not None:
+        if found is None:
+            return
+        in_pieces = bytes(frames[0][:1]) == b"C"
+        try:
             await self._serve(endpoint, key, *found)
+        finally:
+            if in_pieces:
+                self._room.free(key, chunks.size_of(getattr(found[0], "payload", ())))
 
     async def _serve(self, endpoint: Endpoint, key: str, message: Message, id: int) -> None:
         if self._in_hand[key] >= IN_HAND or self._in_hand.total() >= IN_HAND_ALL:
@@ -315,11 +385,28 @@ class Hub:
             return
         self._in_hand[key] += 1
         try:  # until the answer has left, so that nobody has more of them wait than they may ask for
-            await self._reply(endpoint, await self._answer(key, message), id)
+            await self._send_answer(endpoint, key, await self._answer(key, message), id)
         finally:
             self._in_hand[key] -= 1
             if not self._in_hand[key]:
                 del self._in_hand[key]
+
+    async def _send_answer(self, endpoint: Endpoint, key: str, answer: Message, id: int) -> None:
+        """Send an answer, which waits until the other side takes it; a large one, if there is room for it to wait.
+
+        A key whose answers have all left may always have one.
+        """
+        size = chunks.size_of(getattr(answer, "payload", ()))
+        if size <= chunks.PIECE:
+            await self._reply(endpoint, answer, id)
+        elif self._unsent.take(key, size, alone=True):
+            try:
+                await self._reply(endpoint, answer, id)
+            finally:
+                self._unsent.free(key, size)
+        else:
+            many = f"answers of {self._unsent.of(key) >> 20} MiB wait until you take them; then ask for this one again"
+            await self._reply(endpoint, Refused(BusyError.code, many), id)
 
     async def _answer(self, key: str, message: Message) -> Message:
         try:

@@ -294,7 +294,7 @@ class Put(Message):
     """A tensor of the analyst's, or a part of it from byte ``start`` on: one frame. Parts come in order."""
 
     kind = "put"
-    max_payload = 64 << 20
+    max_payload = 8 << 20
     space: str
     number: int
     value: int
@@ -442,7 +442,7 @@ class Deal(Message):
     """The two shares that a party gets of a tensor of the analyst's, one after the other as int64, from byte ``start`` on."""
 
     kind = "deal"
-    max_payload = 64 << 20
+    max_payload = 8 << 20
     space: str
     number: int
     value: int
@@ -536,3 +536,9 @@ class Refused(Message):
 
 Ordered = Run | Put | Load | Fetch | Noise | Ask | Share | Expect | Gather | Meet | Join | Deal | Enter | Hand
 KINDS: Mapping[str, type[Message]] = {kind.kind: kind for kind in Message.__subclasses__()}
+ANSWERS: Mapping[type[Message], type[Message]] = {
+    Hello: Welcome, Enrol: Enrolled, Ping: Pong, Datasets: Catalogue, Mock: Table, Price: Priced, Release: Released,
+    Account: Accounts, Rotate: Rotated, File: Filed, Watch: Requests, Collect: Collected, Cancel: Filed, Comment: Filed,
+    Run: Ran, Put: Ran, Load: Ran, Fetch: Part, Leave: Ran, Noise: Released, Ask: Filed, Propose: Filed, Share: Shared,
+    Gather: Gathered, Meet: Ran, Join: Ran, Deal: Ran, Enter: Ran, Expect: Shared, Hand: Ran, Log: Logged, Manage: Managed,
+}  # fmt: skip

@@ -17,19 +17,19 @@ class Bucket:
         self._rate, self._burst = rate, burst
         self._level, self._at = burst, float("-inf")
 
-    def take(self, now: float) -> bool:
-        """Whether one more is allowed; then it counts."""
-        if self.wait(now):
+    def take(self, now: float, amount: float = 1) -> bool:
+        """Whether one more is allowed, or as much as ``amount``; then it counts."""
+        if self.wait(now, amount):
             return False
-        self._level -= 1
+        self._level -= amount
         return True
 
-    def wait(self, now: float) -> float:
-        """Seconds until one more is allowed; 0 if it is now."""
+    def wait(self, now: float, amount: float = 1) -> float:
+        """Seconds until one more is allowed, or as much as ``amount``; 0 if it is now."""
         if now > self._at:
             self._level = min(self._burst, self._level + (now - self._at) * self._rate)
             self._at = now
-        return 0.0 if self._level >= 1 else (1 - self._level) / self._rate
+        return 0.0 if self._level >= amount else (amount - self._level) / self._rate
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,32 @@ class Waiting:
     connection: int
     frames: Sequence[Any]
     size: int
+
+
+class Room:
+    """Bytes that are held for keys: so many of one, so many of all."""
+
+    def __init__(self, of_key: int, of_all: int) -> None:
+        self._most, self._most_of_all = of_key, of_all
+        self._held: Counter[str] = Counter()
+
+    def take(self, key: str, size: int, alone: bool = False) -> bool:
+        """Whether there is room for so many more; then they count, until `free`. ``alone``: there is for a key without any."""
+        full = self._held[key] + size > self._most or self._held.total() + size > self._most_of_all
+        if full and not (alone and not self._held[key]):
+            return False
+        self._held[key] += size
+        return True
+
+    def free(self, key: str, size: int) -> None:
+        """They are gone."""
+        self._held[key] -= size
+        if not self._held[key]:
+            del self._held[key]
+
+    def of(self, key: str) -> int:
+        """Bytes that are held for one key."""
+        return self._held.get(key, 0)
 
 
 class Turns:

@@ -102,9 +102,15 @@ def test_what_was_denied_told_nothing_and_is_no_clash(clinic):
     owner, session = clinic
     people = session["people"]
     ask(owner, session, people[people.age > 40])
+    folder = owner._runs._cohorts._folder
+    assert len(list(folder.iterdir())) == 1
     owner.requests.number(1).deny("no")
+    assert not list(folder.iterdir())  # whom it reads is kept for comparison alone
     found = ask(owner, session, people[(people.age > 40) & (people.age < 100)])
     assert not [c for c in found.cohorts if "differs" in c]
+    (folder / f"{'0' * 32}-0.npy").write_bytes(b"of a request that was never filed")
+    owner._runs._cohorts.tidy()
+    assert [p.name[:32] for p in folder.iterdir()] == [owner._desk.find(2).request]
 
 
 def heard(asked, session):

@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import time
 from pathlib import Path
 
 import msgpack
@@ -121,6 +122,38 @@ def test_claims_of_size_allocate_nothing(owner, session, raw):
     assert isinstance(raw.reply(), m.Refused)
     session.ping()
     assert resident() - before < 50 << 20
+
+
+def test_only_who_may_compute_sends_large_messages_and_only_of_kinds_that_are_large(owner, session, raw):
+    """Each key that was ever known is let in, to be told why it is refused: revoked, of an invitation, replaced."""
+
+    def opens(one, message, size=2 << 20):
+        one.send(b"O" + os.urandom(8) + size.to_bytes(8, "big"), codec.encode(message, 7)[0])
+        return one.reply()
+
+    put = m.Put("0" * 32, 1, 1, "uint8", [2 << 20], 0)
+    assert "larger than the limit for ping" in opens(raw, m.Ping()).text
+    assert "larger than the limit for put" in opens(raw, put, 9 << 20).text
+    assert raw.ask(m.Ping([bytes(65 << 10)])).text == "a ping has at most 64 KiB"
+    owner.invite("bob", budgets={"clinic": 1.0})
+    guest = Keys(Invitation.read(Path("bob.syft")).secret, bytes(32))
+    with Raw(owner.address, owner.keys.public.curve, guest) as one:
+        assert opens(one, put).code == "invitation"
+    hub = owner._service.hub
+    raw.send(b"O" + os.urandom(8) + (2 << 20).to_bytes(8, "big"), codec.encode(put, 8)[0])
+    key = session._keys.public.curve
+    wait_until(lambda: hub._room.of(key) == 2 << 20)
+    owner.revoke("alice")
+    wait_until(lambda: hub._room.of(key) == 0)
+    with Raw(owner.address, owner.keys.public.curve, session._keys) as one:
+        assert "revoked" in opens(one, put).text
+
+
+def wait_until(true, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_frame_over_the_limit_ends_the_connection_and_only_that(owner, session, raw):

@@ -473,6 +473,21 @@ def test_nobody_files_faster_than_people_do(owner, session, monkeypatch):
     assert session["patients"].count().release(epsilon=0.1).value is not None
 
 
+def test_nobody_writes_more_to_the_journal_than_people_do(owner, session, monkeypatch):
+    """Text and keys are kept for ever, and nobody approves them."""
+    monkeypatch.setattr(service, "TEXT_AT_ONCE", 3000)
+    monkeypatch.setattr(service, "ROTATED_AT_ONCE", 2)
+    code = "m = 1" + 1500 * " "
+    first = session.file(lab.cell.Cell(code, (("patients", 1),), ("m",), {}, ""))
+    with pytest.raises(errors.BusyError, match="2 KiB a second: try again in 1 s"):
+        session.file(lab.cell.Cell(code, (("patients", 1),), ("m",), {}, ""))
+    first.comment("please")
+    for _ in range(2):
+        session.rotate_keys()
+    with pytest.raises(errors.BusyError, match="once an hour"):
+        session.rotate_keys()
+
+
 def test_more_memory_than_the_machine_has_is_promised_to_nobody(owner, session, monkeypatch):
     """Four sessions of 4 GiB on a machine of 8."""
     monkeypatch.setattr(machine, "memory", lambda: 8 << 30)

@@ -31,6 +31,19 @@ class Cohorts:
         self._known: dict[str, list[dict[str, Any]]] = {}
         state.make_private(folder)
 
+    def forget(self, request: str) -> None:
+        """Delete the footprints of a request that ended without a release: nothing is compared with it."""
+        self._known.pop(request, None)
+        for path in self._folder.glob(f"{request}-*.npy"):
+            path.unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """After a start: the same for all such requests, and parts of files that were being written."""
+        kept = {row.request for row in self._desk.rows(states=(*OPEN, "released"))}
+        for path in self._folder.iterdir():
+            if path.name.partition("-")[0] not in kept:
+                path.unlink(missing_ok=True)
+
     def look(self, row: Row, cell: Cell, datasets: list[Dataset]) -> list[dict[str, Any]]:
         """For each dataset that a request reads: how many people, and which earlier requests differ by a few."""
         return [self._one(row, i, datasets[i], cell) for i in range(len(datasets)) if datasets[i].tensor is None]

@@ -36,7 +36,7 @@ from syft_lab.kernel.catalogue import Catalogue, Dataset
 from syft_lab.kernel.journal import Journal
 from syft_lab.kernel.ledger import SUSPENDED
 from syft_lab.kernel.registry import Analyst
-from syft_lab.kernel.requests.rows import COLUMNS, OPEN, UNDECIDED, Row, Rows, marks
+from syft_lab.kernel.requests.rows import COLUMNS, FELL, OPEN, UNDECIDED, Row, Rows, marks
 from syft_lab.kernel.requests.shelf import SALT
 from syft_lab.kernel.roles import OWNER
 from syft_lab.kernel.rulebook import Rulebook
@@ -44,6 +44,7 @@ from syft_lab.kernel.settings import Settings
 from syft_lab.partnership import Partnership
 
 MAX_OPEN, MAX_WHY, MAX_COMMENTS = 100, 2_000, 100
+LOOKED_AT = ("earlier", "mock", "cohorts")  # notes of what a filed request would do
 PACKAGES = ("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "torch")
 
 
@@ -129,13 +130,9 @@ class Desk(Rows):
 
         def body(db: sqlite3.Connection) -> dict[str, Any]:
             _check_not_suspended(db)
-            ((number, open_now),) = db.execute(
-                f"SELECT coalesce(max(number), 0), sum(analyst = ? AND state IN ({marks(OPEN)})) FROM requests",
-                (analyst.name, *OPEN),
-            ).fetchall()
-            if (open_now or 0) >= MAX_OPEN:
-                raise BusyError(f"{open_now} of your requests are open; cancel some, or wait for the owner to decide")
-            return {"request": request, "number": number + 1, "analyst": analyst.name, "role": analyst.role, **terms,
+            self._check_open(analyst.name)
+            ((number,),) = db.execute("SELECT coalesce(max(number), 0) + 1 FROM requests").fetchall()
+            return {"request": request, "number": number, "analyst": analyst.name, "role": analyst.role, **terms,
                     "environment": self._environment, "rules": self._rulebook.history.last_rule}  # fmt: skip
 
         with self._lock:
@@ -144,18 +141,36 @@ class Desk(Rows):
                 if known != [(analyst.name, terms["digest"])]:
                     raise UsageError("this request id was used for another request; file it with a new one")
                 return self.row(request)
-            if value is None and "partnership" in terms:  # nothing to look at: what is asked is what is written there
-                self._shelf.note(request, "mock", {"partnership": True, "outputs": [], "why": "", "grows": None})
-                self._shelf.note(request, "cohorts", {"cohorts": []})
-            if value is not None:
-                self._shelf.give(request, value[0])
-                shown = [v.describe() for v in values.decode(value[0]).values()] if value[0] else []
-                self._shelf.note(request, "mock", {"why": "", "log": "", "error": None, "seconds": 0.0, "peak": 0,
-                                                   "touched": {}, "outputs": shown,
-                                                   "grows": None, "value": value[1] or "it exists"})  # fmt: skip
-            self._journal.append("filed", body)
+            self._check_open(analyst.name)  # before anything is written, which may be large
+            try:
+                if value is not None or "partnership" in terms:
+                    self._keep_asked(request, value)
+                self._journal.append("filed", body)
+            except BaseException:
+                if not self._journal.read("SELECT 1 FROM requests WHERE request = ?", request):
+                    self._shelf.forget(request)
+                raise
         self._changed(request)
         return self.row(request)
+
+    def _check_open(self, analyst: str) -> None:
+        """Raise BusyError where as many requests of an analyst are open as may be."""
+        sql = f"SELECT count(*) FROM requests WHERE analyst = ? AND state IN ({marks(OPEN)})"
+        ((count,),) = self._journal.read(sql, analyst, *OPEN)
+        if count >= MAX_OPEN:
+            raise BusyError(f"{count} of your requests are open; cancel some, or wait for the owner to decide")
+
+    def _keep_asked(self, request: str, value: tuple[bytes, str] | None) -> None:
+        """Keep the value that is asked for; for a partnership only that there is nothing to look at."""
+        if value is None:  # what is asked is what is written there
+            self._shelf.note(request, "mock", {"partnership": True, "outputs": [], "why": "", "grows": None})
+            self._shelf.note(request, "cohorts", {"cohorts": []})
+            return
+        blob, why = value
+        self._shelf.give(request, blob)
+        shown = [v.describe() for v in values.decode(blob).values()] if blob else []
+        self._shelf.note(request, "mock", {"why": "", "log": "", "error": None, "seconds": 0.0, "peak": 0, "touched": {},
+                                           "outputs": shown, "grows": None, "value": why or "it exists"})  # fmt: skip
 
     # Partnerships
 
@@ -231,7 +246,8 @@ class Desk(Rows):
         if row.state in ("cancelled", "left"):
             return row
         self._move(row, "left" if row.state == "joined" else "cancelled", {"by": analyst or OWNER})
-        self._shelf.forget(row.request)
+        with self._lock:
+            self._shelf.forget(row.request)
         return self.row(request)
 
     def comment(self, request: str, text: str, by: str, analyst: str | None = None) -> Row:
@@ -437,6 +453,16 @@ class Desk(Rows):
         """Note that a run ended with the kernel."""
         self._move(row, "cut_off", {"why": "the owner's kernel stopped while it ran; nothing left. File it again"})
 
+    def tidy(self) -> None:
+        """After a start: delete values of requests that ended without a release, and what was kept for one never filed."""
+        with self._lock:
+            states = dict(self._journal.read("SELECT request, state FROM requests"))
+            for request in self._shelf.requests():
+                if request not in states:
+                    self._shelf.forget(request)
+                elif states[request] in FELL:
+                    self._shelf.empty(request)
+
     # Results and notes, beside the journal
 
     def tried(self, row: Row, what: str) -> None:
@@ -445,7 +471,10 @@ class Desk(Rows):
 
     def note(self, row: Row, name: str, content: Mapping[str, Any], quietly: bool = False) -> None:
         """Keep what the owner alone may see: of a ``run``, of runs on the ``mock``, of ``cohorts``, of ``dropped`` people."""
-        self._shelf.note(row.request, name, content)
+        with self._lock:
+            if name in LOOKED_AT and self.row(row.request).state in FELL:
+                return  # it ended meanwhile, and what was kept of it is gone
+            self._shelf.note(row.request, name, content)
         if not quietly:
             self._changed(row.request)
 
@@ -462,6 +491,9 @@ class Desk(Rows):
                 return
             state = self.row(row.request).state
             raise UsageError(f"request {row.number} is {_WORDS.get(state, state)}; it can't be {_PAST[kind]} now") from None
+        with self._lock:
+            if self.row(row.request).state in FELL:
+                self._shelf.empty(row.request)
         self._changed(row.request)
 
     def _changed(self, request: str) -> None:

@@ -204,6 +204,10 @@ class Rows:
         """The value that was asked for as it was then, empty where it is none; None where code is to run."""
         return self._shelf.given(row.request)
 
+    def existed(self, row: Row) -> bool:
+        """Whether a value was asked for, and not that code runs; also once the value was deleted."""
+        return "value" in (self.noted(row, "mock") or {}) or self.given(row) is not None
+
     def blob(self, row: Row) -> bytes:
         """The kept result; raises UsageError where there is none."""
         return self._kept(row)[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import threading
@@ -42,6 +43,7 @@ from syft_lab.kernel.store import Store
 SLOTS = max(3, os.cpu_count() or 2)
 MOCK_SECONDS, QUICK_SECONDS = 60.0, 5.0
 MOCK_DROPS, PEOPLE = 3, 8
+MAX_NOTED = 1 << 20  # characters that are kept of a run on the mock
 HOUSEKEEPING_SECONDS = 60.0
 NO_VALUE = "the value could not be computed"
 NOT_KEPT = "the owner's kernel could not keep its result"
@@ -68,6 +70,7 @@ class Runs:
 
     def resume(self) -> None:
         """After a start: go on with what was approved or filed, and did not begin."""
+        self._cohorts.tidy()
         for row in self._desk.rows(states=("approved", *UNDECIDED)):
             self._hear(row)
         self._keeper.start()
@@ -103,6 +106,7 @@ class Runs:
         elif row.state == "approved":
             self._queue.put(row.analyst, lambda: self._guarded(self._run, row))
         elif row.state in FELL:
+            self._cohorts.forget(row.request)
             for name in (row.request, f"mock-{row.request}"):
                 self._executor.cancel(name)
 
@@ -147,12 +151,14 @@ class Runs:
                 return
             why = f"it could not run: {fault if isinstance(fault, LabError) else type(fault).__name__}"
             found = {"why": why, "log": "", "error": None, "seconds": 0.0, "peak": 0, "touched": {}, "outputs": []}
+        if len(json.dumps(found)) > MAX_NOTED:
+            found = {**found, "why": "what it returns takes too much text to describe", "outputs": [], "touched": {}, "log": ""}
         self._desk.note(row, "mock", found)
         self._desk.decide(row.request)
 
     def _guard(self, row: Row) -> None:
         """Note whom a request reads. It looks at real data, so it has a thread of its own: no decision waits for it."""
-        if self._desk.noted(row, "cohorts") is not None:
+        if self._desk.row(row.request).state in FELL or self._desk.noted(row, "cohorts") is not None:
             return
         cell = self._desk.cell(row)
         try:
@@ -161,6 +167,8 @@ class Runs:
             found = []
         if not self._stopping:
             self._desk.note(row, "cohorts", {"cohorts": found})
+        if self._desk.row(row.request).state in FELL:  # meanwhile
+            self._cohorts.forget(row.request)
 
     def _looked_at(self, row: Row, cell: Cell) -> dict[str, Any]:
         """What its runs on mocks gave."""
@@ -241,7 +249,7 @@ class Runs:
 
     def again(self, row: Row, seed: int, without: np.uint64 | None = None) -> Outcome:
         """Run a request's code once more on its data, for the owner's eyes; raises StateError where they were withdrawn."""
-        if self._desk.given(row) is not None:
+        if self._desk.existed(row):
             raise UsageError(
                 f"request {row.number} asks for a value of a plan, which is there already: no code can be run again"
             )

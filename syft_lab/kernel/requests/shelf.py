@@ -58,6 +58,16 @@ class Shelf:
         """Whether there is such a note."""
         return os.path.exists(f"{self._folder}/{request}/{name}.json")
 
+    def empty(self, request: str) -> None:
+        """Delete what holds values, a part of a file that was being written too; notes stay."""
+        for path in (self._folder / request).glob("*"):
+            if path.suffix != ".json":
+                path.unlink(missing_ok=True)
+
+    def requests(self) -> list[str]:
+        """The requests of which something is kept."""
+        return [place.name for place in self._folder.iterdir()]
+
     def forget(self, request: str) -> None:
         """Delete all of it."""
         shutil.rmtree(self._folder / request, ignore_errors=True)

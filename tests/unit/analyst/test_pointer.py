@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import syft_lab as lab
 from syft_lab import errors
+from syft_lab.kernel.requests import desk
 from tests.models import resnet18
 
 
@@ -624,3 +625,59 @@ def test_memory_written_as_another_dtype_is_refused(alice):
     x.add_(1)
     with pytest.raises(errors.RefusedOpError, match="clone the view"):
         bits + 1
+
+
+def kept(owner):
+    """The values that an owner's shelf holds, by request."""
+    folder = owner.host._desk._shelf._folder
+    return {path.parent.name for path in folder.glob("*/*") if path.suffix != ".json"}
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    monkeypatch.setattr(desk, "MAX_OPEN", 2)
+    (owner,) = lab.virtual_owners("carol")
+    owner.publish(torch.rand(20, 3), "scans", bounds=(0, 1))
+    yield owner
+    owner.close()
+
+
+def test_no_value_is_kept_of_a_request_that_was_not_taken_in_or_ended_without_a_release(asking, monkeypatch):
+    x = asking["scans"]
+    for i in range(2):
+        (x * i).request(reason="r")
+    assert len(kept(asking)) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(asking.host._desk._shelf, "give", lambda *_: pytest.fail("it was written before it was refused"))
+        with pytest.raises(errors.BusyError, match="are open"):
+            (x * 2).request(reason="r")
+    folder = asking.host._desk._shelf._folder
+    assert len(list(folder.iterdir())) == 2
+    first, second = list(asking.host.requests)
+    first.deny("no")
+    asking.host._desk._move(second._row, "expired", {"why": "late"})
+    assert kept(asking) == set()
+    with pytest.raises(errors.UsageError, match="no code can be run again"):
+        first.drop_people()
+
+
+def test_what_a_kill_left_on_the_shelf_is_deleted_at_the_next_start(asking):
+    asking["scans"].request(reason="r")
+    desk_, (request,) = asking.host._desk, list(asking.host.requests)
+    shelf, denied = desk_._shelf, desk_.row(request.id)
+    shelf.give("0" * 32, b"never filed")
+    desk_.deny(denied.request, "no")
+    shelf.give(denied.request, b"the kill came before it was deleted")
+    (shelf._folder / denied.request / ".value.bin.1.2.partial").write_bytes(b"half")
+    desk_.tidy()
+    assert kept(asking) == set()
+    assert not (shelf._folder / ("0" * 32)).exists()
+
+
+def test_no_note_of_a_run_on_the_mock_comes_back_after_its_request_was_cancelled(asking):
+    asked = asking["scans"].request(reason="r")
+    desk_ = asking.host._desk
+    row = desk_.row(next(iter(asking.host.requests)).id)
+    asked.cancel()
+    desk_.note(row, "mock", {"log": "long"})
+    assert not (desk_._shelf._folder / row.request).exists()

@@ -95,3 +95,14 @@ def test_buffers_are_taken_again_once_nobody_holds_a_view_and_never_before():
     assert id(again.obj) in places | {id(k) for k in buffers._kept}
     assert len(buffers._kept) == buffers.KEPT
     assert again.nbytes == buffers.SIZE - 1
+
+
+def test_nothing_is_allocated_before_a_piece_and_nothing_stays_of_what_is_let_go():
+    transfer = chunks.Transfer(PING, chunks.opening(T, [b"abcd"]), 1 << 20, chunks.Buffers())
+    assert not transfer._buffers
+    transfer.add(0, b"ab")
+    assert transfer._buffers
+    transfer.let_go()
+    transfer.add(1, b"cd")
+    assert not transfer._buffers
+    assert transfer.complete

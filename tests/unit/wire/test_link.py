@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from syft_lab.errors import BudgetError, BusyError, ConnectionLost, LabError, WireError
+from syft_lab.errors import BudgetError, BusyError, ConnectionLost, LabError, RefusedError, WireError
 from syft_lab.wire import chunks, codec, link
 from syft_lab.wire.link import Client, Hub, MemoryTransport
-from syft_lab.wire.messages import Account, Accounts, Datasets, Ping, Pong
+from syft_lab.wire.messages import ANSWERS, KINDS, Account, Accounts, Collected, Datasets, Ping, Pong, Refused
 
 
 async def echo(key, message):
@@ -369,5 +369,205 @@ def test_an_owner_of_an_older_version_that_knows_no_alive_is_waited_for(quickly)
         client = Client(Older(Hub(slow, 1 << 20), "k"))
         assert await client.request(Ping(), 25) == Pong([])
         client.close()
+
+    run(work())
+
+
+def opened(id, size, kind=None, name=None):
+    header = codec.encode(kind or Ping(), id)[0]
+    return [b"O" + (name or os.urandom(8)) + size.to_bytes(8, "big"), header]
+
+
+def fed(hub, connection=b"c", key="k"):
+    """What sends to a hub as a peer would that keeps to nothing, and the replies."""
+    answers = asyncio.Queue()
+
+    async def deliver(frames):
+        if frames[0] == b"M":
+            answers.put_nowait(codec.decode(frames[1:])[0])
+
+    return (lambda frames: hub.feed(connection, key, frames, deliver)), answers
+
+
+def test_a_key_that_may_not_is_told_why_before_anything_of_its_message_is_taken_in():
+    def may(key, kind):
+        raise RefusedError("the owner has revoked your access")
+
+    async def work():
+        hub = Hub(echo, 1 << 30, may)
+        send, answers = fed(hub)
+        send(opened(1, 15 << 20, name=b"transfer"))
+        send([b"C" + b"transfer" + bytes(4), bytes(1 << 20)])
+        assert (await answers.get()).text == "the owner has revoked your access"
+        assert not hub._endpoints[b"c"]._incoming
+        assert hub._room.of("k") == 0
+
+    run(work())
+
+
+def test_a_kind_that_may_carry_less_here_is_refused_and_a_whole_message_has_one_mib():
+    async def work():
+        send, answers = fed(Hub(echo, 1 << 30, lambda key, kind: 0))
+        send(opened(1, 2 << 20))
+        assert "larger than the limit for ping" in (await answers.get()).text
+        send([b"M", codec.encode(Ping(), 2)[0], bytes(chunks.PIECE), b"x"])
+        assert "comes in pieces" in (await answers.get()).text
+
+    run(work())
+
+
+def test_large_messages_of_a_key_are_bounded_over_its_connections_and_those_of_all_keys(monkeypatch):
+    monkeypatch.setattr(link, "HELD", 10 << 20)
+    monkeypatch.setattr(link, "ALL_HELD", 15 << 20)
+
+    async def work():
+        hub = Hub(echo, 1 << 30)
+        (one, told), (two, told_too) = fed(hub, b"1"), fed(hub, b"2")
+        one(opened(1, 6 << 20))
+        two(opened(2, 6 << 20))
+        assert (await told_too.get()).code == "busy"
+        other, told_other = fed(hub, b"3", "other")
+        other(opened(3, 10 << 20))
+        assert (await told_other.get()).code == "busy"
+        hub.drop(b"1")
+        two(opened(4, 6 << 20))
+        other(opened(5, 8 << 20))
+        await asyncio.sleep(0.01)
+        assert (hub._room.of("k"), hub._room.of("other")) == (6 << 20, 8 << 20)
+        assert told.empty()
+        hub.drop_all()
+        assert hub._room.of("k") == hub._room.of("other") == 0
+
+    run(work())
+
+
+def test_what_came_over_a_connection_that_is_gone_takes_no_room():
+    async def work():
+        hub = Hub(echo, 1 << 30)
+        send, _ = fed(hub)
+        send(opened(1, 6 << 20))
+        hub.drop(b"c")  # before the message had its turn
+        await asyncio.sleep(0.01)
+        assert hub._room.of("k") == 0
+
+    run(work())
+
+
+def test_a_message_takes_room_until_it_is_answered(monkeypatch):
+    monkeypatch.setattr(chunks, "PIECE", 1 << 10)
+
+    async def work():
+        answer = asyncio.Event()
+
+        async def slow(key, message):
+            await answer.wait()
+            return Pong(())
+
+        hub = Hub(slow, 1 << 20)
+        client = Client(MemoryTransport(hub, "k"))
+        asked = asyncio.create_task(client.request(Ping([bytes(3 << 10)]), 20))
+        while not hub._in_hand["k"]:
+            await asyncio.sleep(0)
+        assert hub._room.of("k") == 3 << 10
+        answer.set()
+        await asked
+        await asyncio.sleep(0.01)
+        assert hub._room.of("k") == 0
+        client.close()
+
+    run(work())
+
+
+def test_a_message_that_does_not_go_on_is_dropped_though_nothing_else_comes(monkeypatch):
+    monkeypatch.setattr(chunks, "STALE_SECONDS", 0.05)
+
+    async def work():
+        hub = Hub(echo, 1 << 30)
+        send, _ = fed(hub)
+        send(opened(1, 6 << 20))
+        await asyncio.sleep(0.02)
+        assert hub._room.of("k") == 6 << 20
+        await asyncio.sleep(0.3)
+        assert hub._room.of("k") == 0
+        assert not hub._endpoints[b"c"]._incoming
+
+    run(work())
+
+
+@pytest.mark.parametrize("asked", ["never", "before"])
+def test_a_large_reply_that_nobody_waits_for_is_let_pass_and_kept_by_nobody(monkeypatch, asked):
+    async def work():
+        transport = MemoryTransport(Hub(echo, 1 << 30), "k")
+        client = Client(transport)
+        await client.request(Ping(), 10)
+        id, name = {"never": 1000, "before": 1}[asked], b"transfer"
+        sent = []
+
+        async def send(frames):
+            sent.append(frames[0])
+
+        client._endpoint._send = send
+        await transport._deliver(opened(id, 3 << 20, Pong(), name))
+        for index in range(2):
+            await transport._deliver([b"C" + name + index.to_bytes(4, "big"), bytes(1 << 20)])
+        while len(sent) < 2:  # the sender goes on: an honest owner's answer came too late
+            await asyncio.sleep(0)
+        (passing,) = client._endpoint._incoming.values()
+        assert not passing.kept
+        assert not passing._buffers
+        assert not client.closed
+        client.close()
+
+    run(work())
+
+
+def test_a_reply_that_is_given_up_is_kept_no_longer_and_one_of_another_kind_ends_the_link():
+    async def silent(key, message):
+        await asyncio.Event().wait()
+
+    async def work():
+        transport = MemoryTransport(Hub(silent, 1 << 30), "k")
+        client = Client(transport)
+        asked = asyncio.create_task(client.request(Ping(), 10))
+        await asyncio.sleep(0)
+        await transport._deliver(opened(1, 3 << 20, Pong(), b"transfer"))
+        await transport._deliver([b"C" + b"transfer" + bytes(4), bytes(1 << 20)])
+        while not (client._endpoint._incoming and client._endpoint._incoming[b"transfer"].count):
+            await asyncio.sleep(0)
+        assert client._endpoint._incoming[b"transfer"]._buffers
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert not client._endpoint._incoming[b"transfer"]._buffers
+        asked = asyncio.create_task(client.request(Ping(), 10))
+        await asyncio.sleep(0)
+        await transport._deliver(opened(2, 1 << 30, Collected()))
+        with pytest.raises(WireError, match="no answer to what was asked"):
+            await asked
+        assert client.closed
+
+    run(work())
+
+
+def test_every_message_to_an_owner_has_the_kind_of_its_answer():
+    answers = set(ANSWERS.values()) | {Refused}
+    assert set(ANSWERS) == set(KINDS.values()) - answers
+
+
+def test_large_answers_of_a_key_wait_in_so_much_memory_and_no_more(monkeypatch):
+    monkeypatch.setattr(link, "HELD", 10 << 20)
+
+    async def large(key, message):
+        return Pong([bytes(6 << 20)])
+
+    async def work():
+        hub = Hub(large, 1 << 30)
+        send, answers = fed(hub)  # whose other end acknowledges no piece
+        for id in (1, 2):
+            send([b"M", codec.encode(Ping(), id)[0]])
+        assert (await answers.get()).code == "busy"
+        assert hub._unsent.of("k") == 6 << 20
+        hub.drop(b"c")
+        await asyncio.sleep(0.01)
+        assert hub._unsent.of("k") == 0
 
     run(work())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syft_lab.wire.rates import Bucket, Turns, Waiting
+from syft_lab.wire.rates import Bucket, Room, Turns, Waiting
 
 
 def test_a_bucket_gives_a_burst_and_then_its_rate():
@@ -77,3 +77,25 @@ def test_the_heaviest_key_is_that_with_the_most_over_all_its_connections():
         turns.add(Waiting("many", connection, "m", 10))
     turns.add(Waiting("one", 8, "o", 40))
     assert turns.heaviest_key() == "many"
+
+
+def test_a_bucket_gives_amounts_and_says_how_long_a_large_one_waits():
+    bucket = Bucket(10.0, 100)
+    assert bucket.take(0.0, 90)
+    assert not bucket.take(0.0, 30)
+    assert bucket.wait(0.0, 30) == pytest.approx(2.0)
+    assert bucket.take(2.0, 30)
+
+
+def test_room_is_bounded_for_a_key_and_for_all_and_comes_back():
+    room = Room(10, 15)
+    assert room.take("a", 6)
+    assert not room.take("a", 6)
+    assert room.take("b", 9)
+    assert not room.take("c", 1)
+    assert room.take("c", 100, alone=True)
+    assert not room.take("c", 1, alone=True)
+    room.free("c", 100)
+    room.free("b", 9)
+    assert (room.of("a"), room.of("b")) == (6, 0)
+    assert room.take("a", 4)
