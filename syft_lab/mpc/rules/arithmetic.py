@@ -133,7 +133,7 @@ def _average(x: Share, dims: list[int], keepdim: bool, less: float = 0) -> Share
 
 
 @rule(aten.var.correction)
-def _var(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
+def _var(x: Share, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Share:
     dims = axes(x, dim)
     less = 1 if correction is None else correction
     if math.prod(x.shape[d] for d in dims) <= less:
@@ -143,7 +143,7 @@ def _var(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bo
 
 
 @rule(aten.std.correction)
-def _std(x: Share, dim: Any = None, *, correction: float | None = 1, keepdim: bool = False) -> Share:
+def _std(x: Share, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Share:
     return _var(x, dim, correction=correction, keepdim=keepdim).sqrt()
 
 

@@ -136,7 +136,12 @@ def _minimum(x: Any, y: Any) -> Share:
     return Share(sub(add(a, b), fixed.larger(a, b)), fixed, dtype)
 
 
-@rule(aten.clamp.default, aten.hardtanh.default)
+@rule(aten.hardtanh.default)
+def _hardtanh(x: Share, low: float = -1, high: float = 1) -> Share:
+    return _clamp(x, low, high)
+
+
+@rule(aten.clamp.default)
 def _clamp(x: Share, low: float | None = None, high: float | None = None) -> Share:
     raised = x if low is None else _maximum(x, low)
     return raised if high is None else _minimum(raised, high)

@@ -1,6 +1,7 @@
 """torch's operations and unmodified modules on shares, against torch."""
 
 import copy
+import inspect
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,35 @@ def test_public_numbers_that_a_party_rounds_otherwise_end_the_run(meets):
         else:
             with pytest.raises(errors.PartnerError, match="was asked something else"):
                 run(party, sharing.encode(x))
+
+
+def meant(default):
+    """A default as torch means it: one number in place of several, and nothing in place of an empty list."""
+    if isinstance(default, tuple | list):
+        return meant(default[0]) if len({*default}) == 1 else list(default) or None
+    return default
+
+
+def test_rules_have_the_defaults_of_torch():
+    """Torch leaves out an argument that is its default: a rule with another one computes something else (`hardtanh` did)."""
+    wrong, seen = [], 0
+    for func, work in TABLE.items():
+        rule = inspect.signature(work).parameters.values()
+        places = [p for p in rule if p.kind is p.POSITIONAL_OR_KEYWORD]
+        pairs = [*zip(places, [a for a in func._schema.arguments if not a.kwarg_only], strict=False)]
+        named = {a.name: a for a in func._schema.arguments if a.kwarg_only}
+        pairs += [(p, named[p.name]) for p in rule if p.name in named]
+        for place, argument in pairs:
+            if place.default is place.empty or not argument.has_default_value():
+                continue
+            seen += 1
+            if meant(place.default) != meant(argument.default_value):
+                wrong.append((str(func), place.name, place.default, argument.default_value))
+    assert wrong == []
+    assert seen > 40
+
+
+def test_hardtanh_without_its_ends_clamps():
+    x = torch.tensor([-3.0, -0.5, 0.25, 7.0])
+    found, _ = on_shares(lambda x: F.hardtanh(x) + F.relu6(x) + F.hardtanh(x, 0, 1), x)
+    assert torch.allclose(found.float(), F.hardtanh(x) + F.relu6(x) + F.hardtanh(x, 0, 1), atol=1e-4)
