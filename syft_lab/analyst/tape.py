@@ -353,7 +353,9 @@ class SessionTape(Tape):
                 self._die(error)
                 self._settle(future, error)
             except BusyError as error:
-                if not (_is_large(message) or isinstance(message, m.Fetch)) or message.number == 1 or time.monotonic() > end:
+                if message.number == 1:
+                    self._die(error)
+                if self.dead or not (_is_large(message) or isinstance(message, m.Fetch)) or time.monotonic() > end:
                     self._settle(future, error)
                     return
                 await asyncio.sleep(BUSY_PAUSE)  # nothing was done: so much is on its way now, of this key's or of all
