@@ -189,7 +189,7 @@ def by_reciprocal(constant, beside):
     return constant
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_planted_fault_constants_as_polars_has_them_is_caught(seed, monkeypatch):
     monkeypatch.setattr(lowering, "each_row", by_reciprocal)
     assert walked(seed, QUESTIONS, first=True)[1]
