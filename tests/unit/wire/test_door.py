@@ -30,10 +30,10 @@ def alone():
     context.destroy(linger=0)
 
 
-def unread(made, connection, size, frames=[]):  # noqa: B006
+def unread(made, connection, size):
     """What a connection was answered, and did not read: its frame is still here."""
-    frames.append(zmq.Frame(b"x" * 70_000, track=True, copy=False, copy_threshold=0))
-    connection.unread.append((frames[-1].tracker, size))
+    connection.held = zmq.Frame(b"x" * 70_000, track=True, copy=False, copy_threshold=0), getattr(connection, "held", None)
+    connection.unread.append((connection.held[0].tracker, size))
     made._unread[connection.key] += size
     made._check_unread(connection.key)
 
